@@ -1,0 +1,16 @@
+//! The words of mmrag: what a document, a question, a prompt and a completion are, and the traits
+//! through which a policy is used. Every other crate speaks in these words.
+//!
+//! This crate holds no tensors, opens no files, reads no clock, draws no random numbers and is
+//! never asynchronous. An image is named here, by a path or by its bytes; who decodes it is
+//! somebody else's business.
+
+mod document;
+mod engine;
+mod prompt;
+mod question;
+
+pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
+pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
+pub use prompt::{Message, Part, Prompt, Role};
+pub use question::{Example, Gold, Question, QuestionId};

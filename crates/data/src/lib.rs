@@ -1,0 +1,1 @@
+//! Data set files into words: MultimodalQA, the built-in atlas.

@@ -1,0 +1,1 @@
+//! Read-only file maps behind a safe face.

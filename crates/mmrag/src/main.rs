@@ -1,0 +1,3 @@
+//! The `mmrag` command.
+
+fn main() {}

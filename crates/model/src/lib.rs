@@ -1,0 +1,1 @@
+//! The vision-language model: weights, tokenizer, chat template, image processor, adapters, sampling.

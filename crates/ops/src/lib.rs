@@ -1,0 +1,1 @@
+//! Differentiable operations that models and losses are written in.

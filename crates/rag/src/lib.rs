@@ -1,0 +1,1 @@
+//! Retrieval, the pipeline, its explanation, evaluation, statistics and the report.

@@ -1,0 +1,1 @@
+//! Reinforcement and supervised fine-tuning of the policy.

@@ -1,0 +1,3 @@
+//! House rules of the workspace as a program.
+
+fn main() {}
