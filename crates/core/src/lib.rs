@@ -13,4 +13,4 @@ mod question;
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
 pub use prompt::{Message, Part, Prompt, Role};
-pub use question::{Example, Gold, Question, QuestionId};
+pub use question::{Example, Gold, Question, QuestionId, Step};

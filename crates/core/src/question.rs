@@ -69,4 +69,17 @@ pub struct Example {
     pub gold: Gold,
     /// The data set's name for the type of question, such as `Compose(ImageQ,TextQ)`. May be empty.
     pub kind: String,
+    /// Worked reasoning, in order, where the data set has it. Only supervised demonstrations use
+    /// it; no prompt shows it and no reward reads it.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+/// One step of worked reasoning: what one document contributes to the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The document the step reads.
+    pub document: DocumentId,
+    /// What it finds there, in one short sentence.
+    pub text: String,
 }
