@@ -1,3 +1,7 @@
 //! The `mmrag` command.
 
+mod output;
+mod overlay;
+mod stop;
+
 fn main() {}
