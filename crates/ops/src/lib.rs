@@ -1,1 +1,35 @@
-//! Differentiable operations that models and losses are written in.
+//! The differentiable operations that models and losses are written in.
+//!
+//! Each operation is a CPU kernel with its own backward pass, in `f32`, parallel over rows, and
+//! gives the same bits on any number of threads. On other devices the slow composite form of
+//! [`reference`] runs, built from candle's own differentiable operations; the same forms are the
+//! oracles of this crate's property tests.
+//!
+//! Nothing here knows what a model is.
+//!
+//! Legend of tensor names: `t` tokens, `d` width, `n` output width, `h` heads, `k` head width,
+//! `v` vocabulary, `r` LoRA rank.
+
+mod activation;
+mod adamw;
+mod attention;
+mod gemm;
+mod head;
+mod linear;
+mod lora;
+mod norm;
+pub mod reference;
+mod rope;
+mod rows;
+mod simd;
+mod slices;
+
+pub use activation::{gelu, gelu_tanh, swiglu};
+pub use adamw::{AdamW, AdamWOptions};
+pub use attention::{AttentionPlan, Own, QuerySpan, attention};
+pub use head::{TokenScores, logprob_head};
+pub use linear::linear;
+pub use lora::lora_linear;
+pub use norm::{layer_norm, rms_norm};
+pub use rope::rope;
+pub use rows::write_rows;

@@ -1,0 +1,178 @@
+//! The forward pass: blocks of queries against the keys they see, one head at a time.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Sizes;
+use super::plan::{AttentionPlan, Own, QuerySpan};
+use crate::gemm::{Matrix, Threads, product};
+use crate::simd::{add_scaled, dot, softmax, vectorised};
+use crate::slices::SharedMut;
+
+/// Queries that are worked on together.
+pub(super) const BLOCK: usize = 64;
+
+/// Below this many queries, loops over rows beat packing for a matrix product.
+const FEW: usize = 4;
+
+/// Some queries of a span with the keys that at least one of them sees.
+pub(super) struct Block {
+    /// Rows of the queries.
+    pub(super) queries: Range<usize>,
+    /// Rows of keys, in the order of the score columns.
+    pub(super) keys: Vec<Range<usize>>,
+    /// Columns that all queries see; after these, query `i` sees `i + 1 + lead` more.
+    pub(super) open: usize,
+    /// Own keys before the first query of the block.
+    pub(super) lead: usize,
+    /// Whether own keys follow causally.
+    pub(super) causal: bool,
+}
+
+impl Block {
+    /// Columns of the score matrix.
+    pub(super) fn columns(&self) -> usize {
+        self.keys.iter().map(Range::len).sum()
+    }
+
+    /// Columns that query `row` of the block sees, from the first on.
+    pub(super) fn visible(&self, row: usize) -> usize {
+        if self.causal { self.open + self.lead + row + 1 } else { self.open }
+    }
+}
+
+/// Cuts a span into blocks.
+pub(super) fn blocks(span: &QuerySpan) -> impl Iterator<Item = Block> + '_ {
+    let open: usize = span.seen.iter().map(Range::len).sum();
+    (0..span.queries.len()).step_by(BLOCK).map(move |lead| {
+        let len = BLOCK.min(span.queries.len() - lead);
+        let first = span.queries.start + lead;
+        let mut keys: Vec<_> = span.seen.iter().filter(|r| !r.is_empty()).cloned().collect();
+        let causal = match span.own {
+            Own::None => false,
+            Own::Causal(start) => {
+                keys.push(start..start + lead + len);
+                true
+            }
+        };
+        Block { queries: first..first + len, keys, open, lead, causal }
+    })
+}
+
+/// The view of one head's rows.
+pub(super) fn head_rows<'a>(
+    values: &'a [f32],
+    rows: &Range<usize>,
+    head: usize,
+    (heads, width): (usize, usize),
+) -> Matrix<'a> {
+    let stride = heads * width;
+    Matrix::strided(&values[rows.start * stride + head * width..], rows.len(), width, stride)
+}
+
+pub(super) fn forward(
+    [q, k, v]: [&[f32]; 3],
+    sizes: Sizes,
+    plan: &AttentionPlan,
+    scale: f32,
+) -> Vec<f32> {
+    let mut out = vec![0f32; sizes.queries * sizes.heads * sizes.width];
+    let shared = SharedMut::new(&mut out);
+    let work: Vec<Block> = plan.spans().iter().flat_map(blocks).collect();
+    work.par_iter().for_each_init(Vec::new, |scores, block| {
+        for head in 0..sizes.heads {
+            // SAFETY: spans share no query (checked by the plan), so blocks write rows of their own,
+            // and this thread is the only one at this block.
+            let rows = unsafe {
+                let stride = sizes.heads * sizes.width;
+                shared.range(block.queries.start * stride, block.queries.len() * stride)
+            };
+            if block.queries.len() < FEW {
+                few_queries([q, k, v], sizes, block, (head, scale), scores, rows);
+            } else {
+                let columns = probabilities([q, k], sizes, block, (head, scale), scores);
+                weighted_values(v, sizes, block, head, (scores, columns), rows);
+            }
+        }
+    });
+    out
+}
+
+/// Writes the block's probabilities `[queries, columns]` into `p`; returns the columns.
+pub(super) fn probabilities(
+    [q, k]: [&[f32]; 2],
+    sizes: Sizes,
+    block: &Block,
+    (head, scale): (usize, f32),
+    p: &mut Vec<f32>,
+) -> usize {
+    let (n, columns) = (block.queries.len(), block.columns());
+    p.resize(n * columns, 0.0);
+    let q_rows = head_rows(q, &block.queries, head, (sizes.heads, sizes.width));
+    let mut column = 0;
+    for range in &block.keys {
+        let k_rows = head_rows(k, range, sizes.key_head(head), (sizes.key_heads, sizes.width));
+        product(&mut p[column..], columns, false, scale, (q_rows, k_rows.t()), Threads::One);
+        column += range.len();
+    }
+    vectorised(|| {
+        for (row, scores) in p.chunks_exact_mut(columns).enumerate() {
+            let (seen, hidden) = scores.split_at_mut(block.visible(row));
+            softmax(seen);
+            hidden.fill(0.0);
+        }
+    });
+    columns
+}
+
+/// `rows = p v` for one head.
+fn weighted_values(
+    v: &[f32],
+    sizes: Sizes,
+    block: &Block,
+    head: usize,
+    (p, columns): (&[f32], usize),
+    rows: &mut [f32],
+) {
+    let mut column = 0;
+    for (index, range) in block.keys.iter().enumerate() {
+        let p = Matrix::strided(&p[column..], block.queries.len(), range.len(), columns);
+        let v = head_rows(v, range, sizes.key_head(head), (sizes.key_heads, sizes.width));
+        let out = &mut rows[head * sizes.width..];
+        product(out, sizes.heads * sizes.width, index > 0, 1.0, (p, v), Threads::One);
+        column += range.len();
+    }
+}
+
+/// The same for one head of very few queries, as in decoding.
+fn few_queries(
+    [q, k, v]: [&[f32]; 3],
+    sizes: Sizes,
+    block: &Block,
+    (head, scale): (usize, f32),
+    scores: &mut Vec<f32>,
+    rows: &mut [f32],
+) {
+    let (width, stride) = (sizes.width, sizes.key_heads * sizes.width);
+    let offset = sizes.key_head(head) * width;
+    vectorised(|| {
+        for (row, query) in block.queries.clone().enumerate() {
+            let start = (query * sizes.heads + head) * width;
+            let q = &q[start..start + width];
+            let keys = || block.keys.iter().cloned().flatten().take(block.visible(row));
+            scores.clear();
+            scores.extend(keys().map(|key| {
+                let start = key * stride + offset;
+                dot(q, &k[start..start + width]) * scale
+            }));
+            softmax(scores);
+            let out = &mut rows[(row * sizes.heads + head) * width..][..width];
+            out.fill(0.0);
+            for (key, p) in keys().zip(scores.iter()) {
+                let start = key * stride + offset;
+                add_scaled(out, *p, &v[start..start + width]);
+            }
+        }
+    });
+}

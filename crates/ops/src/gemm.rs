@@ -1,0 +1,128 @@
+//! Matrix products on strided views, behind a safe face.
+
+use gemm::Parallelism;
+
+/// A matrix that lies in a slice: row `i`, column `j` at `i * row_stride + j * column_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows that follow one another.
+    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// Rows of `columns` values that begin `row_stride` apart.
+    pub(crate) fn strided(
+        values: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
+        let needed = if rows == 0 { 0 } else { (rows - 1) * row_stride + columns };
+        assert!(values.len() >= needed, "matrix {rows}x{columns} needs {needed} values");
+        Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// The same values with rows and columns exchanged.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// Whether a product may use all threads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The calling thread alone.
+    One,
+    /// All of the pool.
+    All,
+}
+
+/// `out = alpha a b`, or `out += alpha a b` if `add`; rows of `out` begin `out_stride` apart.
+pub(crate) fn product(
+    out: &mut [f32],
+    out_stride: usize,
+    add: bool,
+    alpha: f32,
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    threads: Threads,
+) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert_eq!(k, b.rows, "inner dimensions differ");
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(out.len() >= (m - 1) * out_stride + n && out_stride >= n, "output too small");
+    let parallelism = match threads {
+        Threads::One => Parallelism::None,
+        Threads::All => Parallelism::Rayon(rayon::current_num_threads()),
+    };
+    // SAFETY: `Matrix` and the assertion above keep all three within their slices, and `out` is
+    // borrowed mutably, so it overlaps neither input.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            out_stride as isize,
+            add,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            alpha,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_the_same_bits_on_any_number_of_threads() {
+        for (m, k, n) in
+            [(1, 192, 512), (3, 48, 300), (64, 192, 192), (777, 512, 192), (2, 9, 2048)]
+        {
+            let a: Vec<f32> = (0..m * k).map(|i| ((i * 37 % 101) as f32 - 50.0) / 31.0).collect();
+            let b: Vec<f32> = (0..n * k).map(|i| ((i * 53 % 97) as f32 - 48.0) / 29.0).collect();
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let mut out = vec![0f32; m * n];
+                pool.install(|| {
+                    let views = (Matrix::new(&a, m, k), Matrix::new(&b, n, k).t());
+                    product(&mut out, n, false, 1.0, views, Threads::All);
+                });
+                out
+            };
+            let one = run(1);
+            for threads in [2, 3, 16] {
+                assert_eq!(one, run(threads), "{m}x{k}x{n} on {threads} threads");
+            }
+            let row: f32 = (0..k).map(|i| a[i] * b[i]).sum();
+            assert!((one[0] - row).abs() < 1e-2 * row.abs().max(1.0));
+        }
+    }
+}
