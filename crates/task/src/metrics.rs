@@ -1,0 +1,13 @@
+//! Metrics: how right an answer, an order and a set of citations are.
+//!
+//! Rewards call metrics; metrics never call rewards.
+
+mod assignment;
+pub mod multimodalqa;
+mod python_float;
+mod ranking;
+mod word_number;
+
+pub(crate) use python_float::decimal_digit;
+pub(crate) use ranking::discounted_gain;
+pub use ranking::{SetScore, ndcg, recall_at_k, reciprocal_rank, set_score};
