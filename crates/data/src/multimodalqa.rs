@@ -1,0 +1,1 @@
+//! MultimodalQA's files into words.
