@@ -1,7 +1,9 @@
 //! The `mmrag` command.
 
+mod lessons;
 mod output;
 mod overlay;
+mod progress;
 mod stop;
 
 fn main() {}

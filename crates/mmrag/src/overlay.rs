@@ -138,8 +138,9 @@ fn plain(value: &DeValue<'_>) -> Value {
 
 fn number(value: &DeValue<'_>) -> Value {
     match value {
-        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-            .map_or(Value::Null, Value::from),
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).map_or(Value::Null, Value::from)
+        }
         DeValue::Float(float) => float.as_str().parse::<f64>().map_or(Value::Null, Value::from),
         _ => Value::Null,
     }

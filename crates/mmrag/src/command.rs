@@ -1,0 +1,12 @@
+//! The commands, one file each.
+
+pub(crate) mod data;
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All was done.
+    Done,
+    /// The user stopped it; the same command goes on.
+    Stopped,
+}

@@ -1,0 +1,228 @@
+//! Lessons for the built-in small model, composed from the atlas as they are asked for.
+//!
+//! Lesson `i` is a pure function of (seed, i), so that a run can resume anywhere. Everything is
+//! drawn from names of the `sft` split: no entity of these lessons is ever trained on by
+//! reinforcement or asked about in an evaluation.
+
+use std::sync::Arc;
+
+use mmrag_core::{Document, Example, Message, Part, Prompt, Role};
+use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
+use mmrag_task::{Case, FilterMode, PromptStyle, Stage};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// A stretch of the training with one mixture of lessons.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Phase {
+    /// How many lessons the phase has.
+    pub(crate) lessons: usize,
+    /// Weight of telling what a picture shows.
+    pub(crate) describe: f64,
+    /// Weight of answering from a single document.
+    pub(crate) read: f64,
+    /// Weight of saying whether a document helps.
+    pub(crate) filter: f64,
+    /// Weight of ranking several documents and answering.
+    pub(crate) rank: f64,
+    /// The fewest and the most documents of a rank lesson.
+    pub(crate) documents: [usize; 2],
+    /// Share of the read and rank lessons that reason before they rank.
+    pub(crate) reasoning: f64,
+}
+
+/// All lessons of a run, in order.
+pub(crate) struct LessonPlan {
+    seed: u64,
+    phases: Vec<Phase>,
+    filter: Stage,
+    reasoned: Stage,
+    direct: Stage,
+}
+
+/// What a prompt should be answered with.
+pub(crate) struct Composed {
+    /// What is asked.
+    pub(crate) prompt: Prompt,
+    /// What is right.
+    pub(crate) reply: String,
+}
+
+impl LessonPlan {
+    /// The lessons of `phases`, drawn from `seed`.
+    pub(crate) fn new(seed: u64, phases: Vec<Phase>) -> Self {
+        Self {
+            seed,
+            phases,
+            filter: Stage::filter(PromptStyle::Compact, FilterMode::Direct),
+            reasoned: Stage::rank(PromptStyle::Compact, true),
+            direct: Stage::rank(PromptStyle::Compact, false),
+        }
+    }
+
+    /// How many lessons there are.
+    pub(crate) fn len(&self) -> usize {
+        self.phases.iter().map(|phase| phase.lessons).sum()
+    }
+
+    /// Lesson `index`, or nothing past the end.
+    pub(crate) fn lesson(&self, index: usize) -> Option<Composed> {
+        let phase = self.phase_of(index)?;
+        let mut draws = stream(self.seed, index);
+        let weights = [phase.describe, phase.read, phase.filter, phase.rank];
+        Some(match weighted(&mut draws, weights) {
+            0 => self.describe(index),
+            1 => self.read(index, phase, &mut draws),
+            2 => self.filter(index, &mut draws),
+            _ => self.rank(index, phase, &mut draws),
+        })
+    }
+
+    fn phase_of(&self, index: usize) -> Option<&Phase> {
+        let mut end = 0;
+        self.phases.iter().find(|phase| {
+            end += phase.lessons;
+            index < end
+        })
+    }
+
+    fn describe(&self, index: usize) -> Composed {
+        let (picture, reply) = atlas::description(self.seed, NameSplit::Sft, index as u64);
+        let mut parts = vec![Part::Text("Describe.\n".to_owned())];
+        if let mmrag_core::Content::Image(source) = &picture.content {
+            parts.push(Part::Image(source.clone()));
+        }
+        let messages = vec![Message { role: Role::User, parts }];
+        Composed { prompt: Prompt { messages, reply_prefix: String::new() }, reply }
+    }
+
+    fn read(&self, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
+        let example = atlas::reading(self.seed, NameSplit::Sft, index as u64);
+        let stage = self.rank_stage(phase, draws);
+        demonstration(stage, &example, &example.candidates, draws.random())
+    }
+
+    /// Gold and distractor come equally often, so that neither verdict is the safe one.
+    fn filter(&self, index: usize, draws: &mut ChaCha8Rng) -> Composed {
+        let example = self.example(index);
+        let (gold, others) = split_gold(&example);
+        let wants_gold = draws.random_bool(0.5) && !gold.is_empty();
+        let pool = if wants_gold || others.is_empty() { &gold } else { &others };
+        let document = &pool[draws.random_range(0..pool.len())];
+        let case = Case::pointwise(&example.question, document);
+        lesson_of(&self.filter, &case, &example)
+    }
+
+    fn rank(&self, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
+        let example = self.example(index);
+        let [least, most] = phase.documents;
+        let count = draws.random_range(least..=most.max(least));
+        let shown = gold_and_distractors(&example, count, draws);
+        let stage = self.rank_stage(phase, draws);
+        demonstration(stage, &example, &shown, draws.random())
+    }
+
+    fn example(&self, index: usize) -> Example {
+        atlas::example(self.seed, NameSplit::Sft, index as u64, &AtlasOptions::default())
+    }
+
+    fn rank_stage(&self, phase: &Phase, draws: &mut ChaCha8Rng) -> &Stage {
+        let reasons = draws.random_bool(phase.reasoning.clamp(0.0, 1.0));
+        if reasons { &self.reasoned } else { &self.direct }
+    }
+}
+
+fn stream(seed: u64, index: usize) -> ChaCha8Rng {
+    let mut hash = Sha256::new();
+    hash.update(b"lesson\0");
+    hash.update(seed.to_le_bytes());
+    hash.update((index as u64).to_le_bytes());
+    ChaCha8Rng::from_seed(hash.finalize().into())
+}
+
+fn weighted<const N: usize>(draws: &mut ChaCha8Rng, weights: [f64; N]) -> usize {
+    let mut left = draws.random::<f64>() * weights.iter().sum::<f64>();
+    for (index, weight) in weights.iter().enumerate() {
+        if left < *weight {
+            return index;
+        }
+        left -= weight;
+    }
+    weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(N - 1)
+}
+
+fn demonstration(
+    stage: &Stage,
+    example: &Example,
+    documents: &[Arc<Document>],
+    label_seed: u64,
+) -> Composed {
+    lesson_of(stage, &Case::listwise(&example.question, documents, label_seed), example)
+}
+
+fn lesson_of(stage: &Stage, case: &Case, example: &Example) -> Composed {
+    let reply = stage.demonstration(case, example);
+    Composed { prompt: stage.prompt(case), reply: stage.render(&reply) }
+}
+
+fn split_gold(example: &Example) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
+    let is_gold = |document: &Arc<Document>| example.gold.documents.contains(&document.id);
+    example.candidates.iter().cloned().partition(is_gold)
+}
+
+/// Every gold document, and distractors drawn until there are `count`.
+fn gold_and_distractors(
+    example: &Example,
+    count: usize,
+    draws: &mut ChaCha8Rng,
+) -> Vec<Arc<Document>> {
+    let (mut shown, mut others) = split_gold(example);
+    while shown.len() < count && !others.is_empty() {
+        shown.push(others.swap_remove(draws.random_range(0..others.len())));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LessonPlan, Phase};
+
+    fn plan() -> LessonPlan {
+        let phase = |lessons, describe, rank| Phase {
+            lessons,
+            describe,
+            read: 0.3,
+            filter: 0.3,
+            rank,
+            documents: [2, 4],
+            reasoning: 0.5,
+        };
+        LessonPlan::new(3, vec![phase(20, 1.0, 0.0), phase(40, 0.0, 1.0)])
+    }
+
+    #[test]
+    fn a_lesson_depends_on_seed_and_index_alone() {
+        let (plan, again) = (plan(), plan());
+        assert_eq!(plan.len(), 60);
+        assert!(plan.lesson(60).is_none());
+        for index in [59, 3, 25, 0] {
+            let (a, b) = (plan.lesson(index).unwrap(), again.lesson(index).unwrap());
+            assert_eq!((a.prompt, a.reply), (b.prompt, b.reply));
+        }
+    }
+
+    #[test]
+    fn every_phase_mixes_the_lessons_it_names() {
+        let plan = plan();
+        let replies: Vec<String> = (0..60).map(|i| plan.lesson(i).unwrap().reply).collect();
+        let described = |replies: &[String]| replies.iter().any(|reply| !reply.contains('<'));
+        assert!(described(&replies[..20]));
+        assert!(!described(&replies[20..]));
+        for wanted in ["<answer>Yes</answer>", "<answer>No</answer>", "<think>", "<rank>"] {
+            assert!(replies.iter().any(|reply| reply.contains(wanted)), "{wanted}");
+        }
+    }
+}
