@@ -6,6 +6,7 @@
 //! belongs to its split by a hash of the name alone. What a picture question asks stands in no
 //! text. Documents and questions use different words for the same relation.
 
+pub mod baselines;
 mod composed;
 mod documents;
 mod draw;

@@ -42,7 +42,7 @@ impl Canvas {
     /// The picture as a PNG file.
     pub(crate) fn png(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1024);
-        PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::NoFilter)
+        PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Up)
             .write_image(&self.pixels, SIDE as u32, SIDE as u32, ExtendedColorType::Rgb8)
             .expect("a picture of fixed size is encoded into memory");
         bytes
