@@ -1,1 +1,31 @@
 //! Retrieval, the pipeline, its explanation, evaluation, statistics and the report.
+//!
+//! ```text
+//! Question ─Retriever─► Retrieved ─filter─► Filtered ─rank─► Answered ─► Explanation ─► Outcome ─► Report
+//! ```
+//!
+//! The pipeline holds engines by the traits of `mmrag-core` and no model, so that it runs on the
+//! local policy, on remote engines and on the scripted [`fakes`] alike. This crate never depends on
+//! `mmrag-model`; how a stage asks and how a reply is read and judged is `mmrag-task`'s business.
+
+pub mod bm25;
+mod error;
+pub mod explanation;
+pub mod fakes;
+mod folder;
+mod index;
+pub mod pipeline;
+pub mod retriever;
+pub mod runs;
+pub mod statistics;
+mod version;
+mod words;
+
+pub use error::RagError;
+pub use explanation::{ConfidenceMap, Explanation};
+pub use index::Index;
+pub use pipeline::{Ask, FilterStage, Names, Pipeline, RankStage};
+pub use retriever::{Candidates, Hit, Retriever};
+pub use runs::{ExplanationLog, read_explanations};
+pub use version::contents_version;
+pub use words::searched_text;

@@ -1,0 +1,8 @@
+//! How sure a figure is: intervals, tests, and the correction for many of them. Pure functions of
+//! scores and a seed.
+
+mod bootstrap;
+mod significance;
+
+pub use bootstrap::{Interval, Resamples, Scores, quantile};
+pub use significance::{holm, mcnemar_exact, paired_permutation};

@@ -1,0 +1,97 @@
+//! Names made from contents: the version of a collection, and seeds.
+
+use std::borrow::Borrow;
+use std::fmt::Write as _;
+
+use mmrag_core::{Content, Document, ImageSource};
+use sha2::{Digest, Sha256};
+
+/// A name of the documents' contents, in their order: 16 hexadecimal digits of a SHA-256 over ids,
+/// titles, texts, cells and the bytes of pictures. Of a picture that cannot be read, its path
+/// stands in for the bytes.
+pub fn contents_version<D: Borrow<Document>>(documents: &[D]) -> String {
+    let mut hash = Sha256::new();
+    for document in documents {
+        let document = document.borrow();
+        add(&mut hash, document.id.as_str().as_bytes());
+        add(&mut hash, document.title.as_bytes());
+        match &document.content {
+            Content::Text(text) => add(&mut hash, text.as_bytes()),
+            Content::Table(table) => {
+                add(&mut hash, table.name.as_bytes());
+                for row in std::iter::once(&table.header).chain(&table.rows) {
+                    hash.update((row.len() as u64).to_le_bytes());
+                    row.iter().for_each(|cell| add(&mut hash, cell.as_bytes()));
+                }
+            }
+            Content::Image(ImageSource::Bytes(bytes)) => add(&mut hash, bytes),
+            Content::Image(ImageSource::Path(path)) => match std::fs::read(path) {
+                Ok(bytes) => add(&mut hash, &bytes),
+                Err(_) => add(&mut hash, path.as_os_str().as_encoded_bytes()),
+            },
+        }
+    }
+    hex(&hash.finalize(), 8)
+}
+
+/// A seed of its own for one purpose and one thing, from the run's seed.
+pub(crate) fn derived_seed(purpose: &str, seed: u64, name: &str) -> u64 {
+    let digest = digest(purpose, seed, name);
+    u64::from_le_bytes(digest[..8].try_into().expect("a SHA-256 has 32 bytes"))
+}
+
+/// The 32 bytes that start the stream of random numbers for one purpose and one thing.
+pub(crate) fn digest(purpose: &str, seed: u64, name: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    add(&mut hash, purpose.as_bytes());
+    hash.update(seed.to_le_bytes());
+    add(&mut hash, name.as_bytes());
+    hash.finalize().into()
+}
+
+/// The first `bytes` bytes in hexadecimal.
+pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
+    digest.iter().take(bytes).fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+fn add(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use mmrag_core::{DocumentId, Table};
+
+    use super::*;
+
+    fn table(rows: &[&[&str]]) -> Document {
+        let rows = rows.iter().map(|r| r.iter().map(ToString::to_string).collect()).collect();
+        Document {
+            id: DocumentId::new("t"),
+            title: String::new(),
+            content: Content::Table(Table { name: String::new(), header: vec![], rows }),
+        }
+    }
+
+    #[test]
+    fn cells_that_move_between_rows_change_the_version() {
+        let one = contents_version(&[table(&[&["a", "b"], &["c"]])]);
+        let two = contents_version(&[table(&[&["a"], &["b", "c"]])]);
+        assert_ne!(one, two);
+        assert_eq!(one, contents_version(&[table(&[&["a", "b"], &["c"]])]));
+        assert_eq!(one.len(), 16);
+    }
+
+    #[test]
+    fn seeds_differ_by_purpose_seed_and_name() {
+        let all = [("a", 1, "x"), ("b", 1, "x"), ("a", 2, "x"), ("a", 1, "y")]
+            .map(|(purpose, seed, name)| derived_seed(purpose, seed, name));
+        for (i, seed) in all.iter().enumerate() {
+            assert!(!all[..i].contains(seed));
+        }
+    }
+}
