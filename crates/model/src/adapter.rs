@@ -1,0 +1,122 @@
+//! A low-rank adapter of the model: the variables that reinforcement fine-tuning trains.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rand::RngExt;
+
+use crate::error::ModelError;
+use crate::vlm::{Vlm, stream};
+
+/// The maps of the text decoder that an adapter changes by default: all of them.
+pub const ALL_TARGETS: [&str; 7] =
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// What a new adapter is like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraSpec {
+    /// Rank.
+    pub r: usize,
+    /// The change is scaled by `alpha / r`.
+    pub alpha: f64,
+    /// Last parts of the module names in the text decoder that are changed, such as `q_proj`.
+    pub targets: Vec<String>,
+}
+
+/// The change of one linear map: `scale b a`.
+#[derive(Clone, Debug)]
+pub struct LoraLayer {
+    /// `[r, inner]`.
+    pub a: Var,
+    /// `[outer, r]`.
+    pub b: Var,
+    /// Multiplies the change.
+    pub scale: f64,
+}
+
+/// Low-rank changes of some of the model's linear maps (LoRA), by module path.
+#[derive(Clone, Debug, Default)]
+pub struct Adapter {
+    layers: BTreeMap<String, LoraLayer>,
+}
+
+impl Adapter {
+    /// An adapter that changes nothing yet: `a` is uniform in `±1/sqrt(inner)`, as PEFT draws it,
+    /// and `b` is zero. The same seed gives the same adapter.
+    ///
+    /// # Errors
+    ///
+    /// When no module of the text decoder ends in one of the targets.
+    pub fn new(model: &Vlm, spec: &LoraSpec, seed: u64) -> Result<Self, ModelError> {
+        let mut layers = BTreeMap::new();
+        for param in model.params() {
+            let Some(module) = target_module(param.name(), &spec.targets) else { continue };
+            let (outer, inner) = param.var().dims2()?;
+            let bound = 1.0 / (inner as f32).sqrt();
+            let mut rng = stream("adapter", seed, module);
+            let a: Vec<f32> =
+                (0..spec.r * inner).map(|_| rng.random_range(-bound..bound)).collect();
+            let a = Tensor::from_vec(a, (spec.r, inner), &Device::Cpu)?;
+            let b = Tensor::zeros((outer, spec.r), DType::F32, &Device::Cpu)?;
+            let scale = spec.alpha / spec.r as f64;
+            let layer = LoraLayer { a: Var::from_tensor(&a)?, b: Var::from_tensor(&b)?, scale };
+            layers.insert(module.to_owned(), layer);
+        }
+        if layers.is_empty() {
+            return Err(ModelError::Prompt {
+                reason: format!("no module of the model ends in {}", spec.targets.join(" or ")),
+            });
+        }
+        Ok(Self { layers })
+    }
+
+    /// An adapter of these layers, by module path.
+    pub fn from_layers(layers: BTreeMap<String, LoraLayer>) -> Self {
+        Self { layers }
+    }
+
+    /// The change of a module, if it has one.
+    pub fn layer(&self, module: &str) -> Option<&LoraLayer> {
+        self.layers.get(module)
+    }
+
+    /// All changes by module path.
+    pub fn layers(&self) -> &BTreeMap<String, LoraLayer> {
+        &self.layers
+    }
+
+    /// The variables, named as PEFT names them within the model, in a fixed order.
+    pub fn vars(&self) -> Vec<(String, Var)> {
+        let both = |(module, layer): (&String, &LoraLayer)| {
+            [
+                (format!("{module}.lora_A.weight"), layer.a.clone()),
+                (format!("{module}.lora_B.weight"), layer.b.clone()),
+            ]
+        };
+        self.layers.iter().flat_map(both).collect()
+    }
+
+    /// A copy with variables of its own.
+    ///
+    /// # Errors
+    ///
+    /// When memory is out.
+    pub fn duplicate(&self) -> Result<Self, ModelError> {
+        let copy = |var: &Var| Ok::<_, ModelError>(Var::from_tensor(&var.as_tensor().copy()?)?);
+        let mut layers = BTreeMap::new();
+        for (module, layer) in &self.layers {
+            let layer =
+                LoraLayer { a: copy(&layer.a)?, b: copy(&layer.b)?, scale: layer.scale };
+            layers.insert(module.clone(), layer);
+        }
+        Ok(Self { layers })
+    }
+}
+
+/// The module path, if the weight is a matrix of the text decoder that the targets name.
+fn target_module<'a>(weight: &'a str, targets: &[String]) -> Option<&'a str> {
+    let module = weight.strip_suffix(".weight")?;
+    let last = module.rsplit('.').next()?;
+    let in_text = module.contains("language_model.layers.");
+    (in_text && targets.iter().any(|target| target == last)).then_some(module)
+}

@@ -1,0 +1,119 @@
+//! The vision-language model: one forward pass for prefill, decoding and training.
+//!
+//! Legend of tensor names: `t` tokens of the packed batch, `s` rows of the key/value cache, `d`
+//! width, `h` heads, `g` key heads, `k` head width, `p` patches, `m` merged patches (image tokens),
+//! `v` vocabulary.
+
+mod cache;
+mod pack;
+mod params;
+mod positions;
+mod text;
+mod vision;
+
+use candle_core::Tensor;
+
+pub use cache::Cache;
+pub use pack::{Packed, Segment};
+pub use params::{Forward, Grad, Param};
+pub(crate) use params::stream;
+pub use positions::{image_positions, text_positions};
+pub use vision::{Picture, VisionFeatures};
+
+use crate::config::{Family, VlmConfig};
+use crate::error::ModelError;
+use crate::weights::Weights;
+use params::Params;
+use text::TextDecoder;
+use vision::VisionTower;
+
+/// The weights of a model and how they are put together.
+pub struct Vlm {
+    config: VlmConfig,
+    vision: VisionTower,
+    text: TextDecoder,
+    params: Vec<Param>,
+}
+
+impl Vlm {
+    /// Takes the weights of a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing, misshapen, or more than the architecture has a place for.
+    pub fn load(config: VlmConfig, weights: &Weights) -> Result<Self, ModelError> {
+        let vlm = Self::build(config, Params::from_weights(weights))?;
+        if vlm.config.tie_word_embeddings {
+            weights.skip("lm_head.weight");
+        }
+        weights.finish()?;
+        Ok(vlm)
+    }
+
+    /// Draws weights: normal with deviation `scale` for matrices, ones and zeros for norms and
+    /// biases. The same seed gives the same weights.
+    ///
+    /// # Errors
+    ///
+    /// When the architecture is not built.
+    pub fn random(config: VlmConfig, seed: u64, scale: f64) -> Result<Self, ModelError> {
+        Self::build(config, Params::random(seed, scale))
+    }
+
+    fn build(config: VlmConfig, mut params: Params<'_>) -> Result<Self, ModelError> {
+        if config.family != Family::Qwen3Vl {
+            return Err(ModelError::Prompt {
+                reason: format!("the architecture {:?} is not built", config.family),
+            });
+        }
+        let text = TextDecoder::new(&config, &mut params)?;
+        let vision = VisionTower::new(&config.vision, &mut params)?;
+        Ok(Self { vision, text, params: params.into_all(), config })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &VlmConfig {
+        &self.config
+    }
+
+    /// All weights, each once, in a fixed order.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// The features of pictures, each alone.
+    ///
+    /// # Errors
+    ///
+    /// When a picture's patches do not fit its grid.
+    pub fn see(
+        &self,
+        pass: &Forward<'_>,
+        pictures: &[&Picture],
+    ) -> Result<Vec<VisionFeatures>, ModelError> {
+        self.vision.forward(pass, pictures)
+    }
+
+    /// The final hidden states `[t, d]` of a packed batch, after the last norm.
+    ///
+    /// With a cache, the keys and values of the batch are written to the rows that the pack
+    /// names, and the pack's spans speak of rows of the cache.
+    ///
+    /// # Errors
+    ///
+    /// When the number of image tokens is not the number of features.
+    pub fn hidden(
+        &self,
+        pass: &Forward<'_>,
+        pack: &Packed,
+        features: &[&VisionFeatures],
+        cache: Option<&Cache>,
+    ) -> Result<Tensor, ModelError> {
+        self.text.forward(pass, pack, features, cache)
+    }
+
+    /// The weight `[v, d]` of the head.
+    pub fn head(&self, pass: &Forward<'_>) -> Tensor {
+        self.text.head(pass)
+    }
+}

@@ -1,0 +1,202 @@
+//! Weights by name, and how one forward pass uses them.
+
+use candle_core::{Device, Tensor, Var};
+use mmrag_ops::{linear, lora_linear};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+
+use crate::adapter::Adapter;
+use crate::error::ModelError;
+use crate::weights::Weights;
+
+/// Which variables a forward pass keeps track of for a backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grad {
+    /// None: nothing is kept.
+    None,
+    /// Those of the adapter.
+    Adapter,
+    /// Those of the model itself.
+    Full,
+}
+
+/// A named weight.
+#[derive(Clone, Debug)]
+pub struct Param {
+    name: String,
+    var: Var,
+}
+
+impl Param {
+    /// Its name in the checkpoint.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The variable.
+    pub fn var(&self) -> &Var {
+        &self.var
+    }
+}
+
+/// What is particular to one forward pass.
+pub struct Forward<'a> {
+    /// What is tracked.
+    pub grad: Grad,
+    /// The adapter that is on, if one is.
+    pub adapter: Option<&'a Adapter>,
+}
+
+impl Forward<'_> {
+    /// The weight, tracked or not.
+    pub(super) fn weight(&self, param: &Param) -> Tensor {
+        match self.grad {
+            Grad::Full => param.var.as_tensor().clone(),
+            Grad::None | Grad::Adapter => param.var.as_detached_tensor(),
+        }
+    }
+
+    /// Applies a linear map, with the adapter's change if it has one for this map.
+    pub(super) fn linear(&self, map: &Linear, x_td: &Tensor) -> Result<Tensor, ModelError> {
+        let weight = self.weight(&map.weight);
+        let bias = map.bias.as_ref().map(|bias| self.weight(bias));
+        let Some(lora) = self.adapter.and_then(|adapter| adapter.layer(map.module())) else {
+            return Ok(linear(x_td, &weight, bias.as_ref())?);
+        };
+        let tracked = self.grad == Grad::Adapter;
+        let pick = |var: &Var| match tracked {
+            true => var.as_tensor().clone(),
+            false => var.as_detached_tensor(),
+        };
+        let weight = weight.detach();
+        let y = lora_linear(x_td, &weight, &pick(&lora.a), &pick(&lora.b), lora.scale)?;
+        Ok(match bias {
+            Some(bias) => y.broadcast_add(&bias)?,
+            None => y,
+        })
+    }
+}
+
+/// A linear map of the checkpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Linear {
+    weight: Param,
+    bias: Option<Param>,
+}
+
+impl Linear {
+    /// The module's path: the weight's name without its last part.
+    fn module(&self) -> &str {
+        self.weight.name.strip_suffix(".weight").unwrap_or(&self.weight.name)
+    }
+}
+
+/// Where weights come from, while a model is put together.
+pub(super) struct Params<'a> {
+    source: Source<'a>,
+    all: Vec<Param>,
+}
+
+enum Source<'a> {
+    Weights(&'a Weights),
+    Random { seed: u64, scale: f64 },
+}
+
+/// How a weight begins if it is drawn.
+#[derive(Clone, Copy)]
+enum Start {
+    Normal,
+    Ones,
+    Zeros,
+}
+
+impl<'a> Params<'a> {
+    pub(super) fn from_weights(weights: &'a Weights) -> Self {
+        Self { source: Source::Weights(weights), all: vec![] }
+    }
+
+    pub(super) fn random(seed: u64, scale: f64) -> Self {
+        Self { source: Source::Random { seed, scale }, all: vec![] }
+    }
+
+    pub(super) fn into_all(self) -> Vec<Param> {
+        self.all
+    }
+
+    /// A matrix or larger tensor.
+    pub(super) fn matrix(&mut self, name: &str, shape: &[usize]) -> Result<Param, ModelError> {
+        self.take(name, shape, Start::Normal)
+    }
+
+    /// The weight of a norm.
+    pub(super) fn gain(&mut self, name: &str, width: usize) -> Result<Param, ModelError> {
+        self.take(name, &[width], Start::Ones)
+    }
+
+    /// A bias.
+    pub(super) fn bias(&mut self, name: &str, width: usize) -> Result<Param, ModelError> {
+        self.take(name, &[width], Start::Zeros)
+    }
+
+    /// A linear map from `inner` to `outer` values.
+    pub(super) fn linear(
+        &mut self,
+        module: &str,
+        (inner, outer): (usize, usize),
+        bias: bool,
+    ) -> Result<Linear, ModelError> {
+        let weight = self.matrix(&format!("{module}.weight"), &[outer, inner])?;
+        let bias =
+            if bias { Some(self.bias(&format!("{module}.bias"), outer)?) } else { None };
+        Ok(Linear { weight, bias })
+    }
+
+    fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Param, ModelError> {
+        let tensor = match &self.source {
+            Source::Weights(weights) => weights.f32(name, shape)?,
+            Source::Random { seed, scale } => draw(name, shape, start, *seed, *scale)?,
+        };
+        let param = Param { name: name.to_owned(), var: Var::from_tensor(&tensor)? };
+        self.all.push(param.clone());
+        Ok(param)
+    }
+}
+
+/// A weight that depends on the seed and its own name alone.
+fn draw(
+    name: &str,
+    shape: &[usize],
+    start: Start,
+    seed: u64,
+    scale: f64,
+) -> Result<Tensor, ModelError> {
+    let device = &Device::Cpu;
+    Ok(match start {
+        Start::Ones => Tensor::ones(shape, candle_core::DType::F32, device)?,
+        Start::Zeros => Tensor::zeros(shape, candle_core::DType::F32, device)?,
+        Start::Normal => {
+            let mut rng = stream("weight", seed, name);
+            let n = shape.iter().product();
+            let values: Vec<f32> = (0..n).map(|_| (normal(&mut rng) * scale) as f32).collect();
+            Tensor::from_vec(values, shape, device)?
+        }
+    })
+}
+
+/// The stream of random numbers for one purpose.
+pub(crate) fn stream(purpose: &str, seed: u64, name: &str) -> ChaCha8Rng {
+    let digest = Sha256::new()
+        .chain_update(purpose)
+        .chain_update([0])
+        .chain_update(seed.to_le_bytes())
+        .chain_update(name)
+        .finalize();
+    ChaCha8Rng::from_seed(digest.into())
+}
+
+/// A standard normal number (Box & Muller 1958).
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
