@@ -198,11 +198,12 @@ impl Grammar {
 
 impl OrderNotation {
     fn render(self, labels: &[usize]) -> String {
+        let between = match self {
+            Self::List => ",",
+            Self::Labels => "][",
+        };
         let labels: Vec<String> = labels.iter().map(usize::to_string).collect();
-        match self {
-            Self::List => format!("[{}]", labels.join(",")),
-            Self::Labels => labels.iter().map(|label| format!("[{label}]")).collect(),
-        }
+        format!("[{}]", labels.join(between))
     }
 }
 

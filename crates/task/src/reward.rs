@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use mmrag_core::{Completion, Gold};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::answer::judge;
+use crate::answer::{Judged, judge};
 use crate::case::Case;
 use crate::hack::{HackFlag, copies_prompt, flags_of_error, flags_of_reply};
 use crate::label::labels_in;
@@ -54,7 +54,7 @@ impl Reward {
 }
 
 /// The terms of one reply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Terms {
     verdict: Option<f64>,
     answer: Option<f64>,
@@ -67,14 +67,9 @@ struct Terms {
 }
 
 impl Terms {
-    /// The terms as parts; of a reply that does not parse, each that applies is 0.
-    fn parts(&self, rubric: &Rubric, parses: bool) -> Vec<RewardPart> {
+    fn parts(&self, rubric: &Rubric) -> Vec<RewardPart> {
         let weights = &rubric.weights;
-        let part = |name, weight, value: Option<f64>| RewardPart {
-            name,
-            weight,
-            value: value.map(|value| if parses { value } else { 0.0 }),
-        };
+        let part = |name, weight, value| RewardPart { name, weight, value };
         let mut parts = match rubric.stage {
             StageName::Filter => vec![part("verdict", weights.verdict, self.verdict)],
             StageName::Rank => vec![
@@ -105,18 +100,7 @@ pub(crate) fn score(stage: &Stage, case: &Case, gold: &Gold, completion: &Comple
         Ok(reply) => reply,
         Err(error) => {
             flags.extend(flags_of_error(&completion.text, &error));
-            let applies = |applies: bool| applies.then_some(0.0);
-            let terms = Terms {
-                verdict: Some(0.0),
-                answer: Some(0.0),
-                rank: applies(!gold_labels.is_empty()),
-                citations: applies(!gold_labels.is_empty()),
-                format: Some(0.0),
-                bonus: applies(!gold_labels.is_empty()),
-                overlong: applies(!completion.tokens.is_empty()),
-                repetition: Some(0.0),
-            };
-            return Reward::of(terms.parts(rubric, false), flags);
+            return Reward::of(unparsable(completion, &gold_labels).parts(rubric), flags);
         }
     };
     flags.extend(flags_of_reply(&reply, case.documents.len(), &gold_labels));
@@ -142,10 +126,25 @@ pub(crate) fn score(stage: &Stage, case: &Case, gold: &Gold, completion: &Comple
             });
         }
     }
-    Reward::of(terms.parts(rubric, true), flags)
+    Reward::of(terms.parts(rubric), flags)
 }
 
-fn answer_value(reply: &Reply, case: &Case, gold: &Gold, rubric: &Rubric) -> crate::answer::Judged {
+/// The terms of a completion that does not parse: each that applies is 0.
+fn unparsable(completion: &Completion, gold_labels: &[usize]) -> Terms {
+    let if_gold = (!gold_labels.is_empty()).then_some(0.0);
+    Terms {
+        verdict: Some(0.0),
+        answer: Some(0.0),
+        rank: if_gold,
+        citations: if_gold,
+        format: Some(0.0),
+        bonus: if_gold,
+        overlong: (!completion.tokens.is_empty()).then_some(0.0),
+        repetition: Some(0.0),
+    }
+}
+
+fn answer_value(reply: &Reply, case: &Case, gold: &Gold, rubric: &Rubric) -> Judged {
     let Reply::Rank { answer, citations, .. } = reply else {
         unreachable!("only a reply of the rank stage holds an answer")
     };
@@ -153,10 +152,10 @@ fn answer_value(reply: &Reply, case: &Case, gold: &Gold, rubric: &Rubric) -> cra
         if rubric.abstain_without_gold { case.is_answerable(gold) } else { gold.is_answerable() };
     if !is_answerable && reply.abstains() {
         let value = f64::from(u8::from(citations.is_empty()));
-        return crate::answer::Judged { value, flags: Vec::new() };
+        return Judged { value, flags: Vec::new() };
     }
     if !gold.is_answerable() {
-        return crate::answer::Judged { value: 0.0, flags: Vec::new() };
+        return Judged { value: 0.0, flags: Vec::new() };
     }
     let mut judged = judge(answer, gold, rubric.partial_answer);
     let gold_labels = case.gold_labels(gold);
@@ -178,8 +177,7 @@ fn citations_value(
 ) -> Option<f64> {
     let f1 = set_score(citations, gold)?.f1;
     let are_first = order.iter().take(citations.len()).all(|label| citations.contains(label));
-    let prefix = f64::from(u8::from(are_first && !citations.is_empty()));
-    Some((1.0 - rubric.prefix_share) * f1 + rubric.prefix_share * prefix)
+    Some(if are_first { f1 } else { f1 * (1.0 - rubric.prefix_share) })
 }
 
 /// 1, less the rubric's share of the labels that the reasoning leaves out or makes up. Reasoning

@@ -24,8 +24,8 @@ use crate::stage::StageName;
 ///   cited document is gold though one is shown. Where the question has no answer: 1 for `none`
 ///   without citations, else 0.
 /// * `R_rank`: the order's gain by `rank_rule`.
-/// * `R_cite`: `1 − prefix_share` times the F1 of the citations, plus `prefix_share` if the cited
-///   documents are the first of the order.
+/// * `R_cite`: the F1 of the citations, less `prefix_share` of it unless the cited documents are the
+///   first of the order. (As a term of its own that share would pay for citing everything.)
 /// * `R_fmt`: 1, less `think_coverage` times the share of labels the reasoning leaves out or makes
 ///   up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub struct Rubric {
     pub abstain_without_gold: bool,
     /// The share of the format's term that the mention of every label in the reasoning is worth.
     pub think_coverage: f64,
-    /// The share of the citations' term for citing the first of the order.
+    /// The share of the citations' term that citing the first of the order is worth.
     pub prefix_share: f64,
     /// When a reply is too long.
     pub overlong: Overlong,

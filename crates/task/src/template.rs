@@ -147,7 +147,8 @@ impl Template {
         }
         for (shown, row) in table.rows.iter().enumerate() {
             if cells >= self.max_cells {
-                text.push_str(&format!("\n… {} more rows", table.rows.len() - shown));
+                let n_left = (table.rows.len() - shown).to_string();
+                text.extend(["\n… ", &n_left, " more rows"]);
                 break;
             }
             self.push_row(row, &mut text);

@@ -106,10 +106,10 @@ mod tests {
     fn slow_sum(scores: &[Vec<f64>], used: &mut Vec<usize>) -> f64 {
         let Some((row, rest)) = scores.split_first() else { return 0.0 };
         let mut greatest = slow_sum(rest, used);
-        for column in 0..row.len() {
+        for (column, score) in row.iter().enumerate() {
             if !used.contains(&column) {
                 used.push(column);
-                greatest = greatest.max(row[column] + slow_sum(rest, used));
+                greatest = greatest.max(score + slow_sum(rest, used));
                 used.pop();
             }
         }

@@ -5,7 +5,7 @@
 /// Beside ASCII it reads the decimal digits of every script, blanks at the ends, underscores
 /// between digits, `inf`, `infinity` and `nan`.
 pub(super) fn parse(text: &str) -> Option<f64> {
-    let trimmed = text.trim_matches(is_space);
+    let trimmed = text.trim();
     let mut ascii = String::with_capacity(trimmed.len());
     let mut characters = trimmed.chars().peekable();
     while let Some(c) = characters.next() {
@@ -35,15 +35,40 @@ pub(super) fn repr(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "inf".into() } else { "-inf".into() };
     }
-    let scientific = format!("{number:e}");
+    let scientific = shortest(number);
     let (digits, exponent) = scientific.split_once('e').expect("this format has an exponent");
     let exponent: i32 = exponent.parse().expect("the exponent is an integer");
     if number != 0.0 && !(-4..16).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }
-    let plain = number.to_string();
-    if plain.contains('.') { plain } else { plain + ".0" }
+    plain(digits, exponent)
+}
+
+/// The shortest digits in exponent form. Of two that are equally near, Python takes the even one
+/// and Rust the greater: the second formatting, to as many digits, rounds to even.
+fn shortest(number: f64) -> String {
+    let shortest = format!("{number:e}");
+    let n_decimals = shortest
+        .find('e')
+        .map_or(0, |end| shortest[..end].split_once('.').map_or(0, |(_, decimals)| decimals.len()));
+    let even = format!("{number:.n_decimals$e}");
+    if even.parse() == Ok(number) { even } else { shortest }
+}
+
+/// Digits such as `-1.25` and an exponent in -4..16 without the exponent.
+fn plain(digits: &str, exponent: i32) -> String {
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+    let digits = digits.replace('.', "");
+    if exponent < 0 {
+        let zeros = "0".repeat((-exponent - 1) as usize);
+        return format!("{sign}0.{zeros}{digits}");
+    }
+    let n_whole = exponent as usize + 1;
+    if digits.len() <= n_whole {
+        return format!("{sign}{digits:0<n_whole$}.0");
+    }
+    format!("{sign}{}.{}", &digits[..n_whole], &digits[n_whole..])
 }
 
 /// Whether Python's `str.split()` and `str.strip()` treat it as a blank.
@@ -82,6 +107,7 @@ mod tests {
         check("5", Some(5.0));
         check(" +5.\u{a0}", Some(5.0));
         check(".5e-3", Some(0.0005));
+        check("\u{1c}5", None);
         check("1_000", Some(1000.0));
         check("1__0", None);
         check("_1", None);
@@ -106,6 +132,11 @@ mod tests {
         check(-0.0, "-0.0");
         check(0.1 + 0.2, "0.30000000000000004");
         check(1.144_000_000_000_000_1, "1.1440000000000001");
+        check(1_602_166_936_434_468.2, "1602166936434468.2");
+        check(-1250.0, "-1250.0");
+        check(12.0625, "12.0625");
+        check(-0.0625, "-0.0625");
+        check(5e-324, "5e-324");
         check(0.0001, "0.0001");
         check(0.00001, "1e-05");
         check(1.5e-7, "1.5e-07");

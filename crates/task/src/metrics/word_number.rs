@@ -43,10 +43,14 @@ fn whole(words: &[&str]) -> Option<f64> {
             start = at + 1;
         }
     }
-    if start < words.len() {
-        total += group(&words[start..])?;
+    if start == 0 {
+        return group(words);
     }
-    Some(total)
+    // Where "thousand" ends the words the package adds the words after "million" once more.
+    let is_inside = |at: &usize| at + 1 < words.len();
+    let last_inside = [thousand, million, billion].into_iter().flatten().find(is_inside);
+    let rest = last_inside.map_or(Some(0.0), |at| group(&words[at + 1..]));
+    Some(total + rest?)
 }
 
 /// What up to four words below a thousand make together. Of more than four the first counts.
@@ -139,6 +143,8 @@ mod tests {
         check("two hundred forty five", Some(245.0));
         check("one million two hundred thousand and six", Some(1_200_006.0));
         check("two billion one", Some(2_000_000_001.0));
+        check("two million", Some(2_000_000.0));
+        check("two million one thousand", Some(2_002_001.0));
         check("two point five one", Some(2.51));
         check("point", Some(0.0));
         check("point twenty", Some(0.0));
