@@ -123,7 +123,7 @@ impl Author<'_> {
         let look_alikes = rest.map(|&other| picture(other));
         let mut own = about(town);
         own.extend(towers.iter().map(|&tower| Key::Text(tower, Relation::Builder)));
-        let mut others = self.like_pictures(tower, Scenery::Tower);
+        let mut others = self.like_towers(tower, town);
         others.retain(|key| !matches!(key, Key::Text(_, Relation::Stock)));
         let stock = STOCKS[self.world.tower(tower).stock];
         Draft {

@@ -33,7 +33,7 @@ impl Author<'_> {
             gold: found.iter().map(|tower| (picture(tower), roof(*tower, colour))).collect(),
             twins,
             own,
-            others: self.like_pictures(tower, Scenery::Tower),
+            others: self.like_towers(tower, town),
         }
     }
 
@@ -67,7 +67,7 @@ impl Author<'_> {
         let mut own = about(town);
         own.retain(|key| *key != Key::Towers(town));
         own.extend(towers.iter().map(|&tower| Key::Text(tower, Relation::Builder)));
-        let mut others = self.like_pictures(towers[0], Scenery::Tower);
+        let mut others = self.like_towers(towers[0], town);
         others.extend(self.others(town, 3).iter().map(|&other| Key::Towers(other)));
         Draft {
             text,

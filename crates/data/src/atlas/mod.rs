@@ -10,6 +10,7 @@ pub mod baselines;
 mod composed;
 mod documents;
 mod draw;
+mod freeze;
 mod kinds;
 mod lists;
 mod names;
@@ -18,6 +19,7 @@ mod relations;
 mod scene;
 mod single;
 mod world;
+mod write;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -30,10 +32,12 @@ use scene::{Draft, Scene};
 use single::Author;
 use world::World;
 
+pub use freeze::{FROZEN, FROZEN_SEED, frozen_hash};
 pub use kinds::Kind;
 pub use names::{NameSplit, SYLLABLES};
 pub use picture::SIDE;
 pub use world::{COLOURS, GOODS, HOMES, SHAPES, STOCKS, WALLS};
+pub use write::{Counts, Summary, write};
 
 /// How examples are made.
 #[derive(Clone, Debug, PartialEq)]

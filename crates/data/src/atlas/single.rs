@@ -171,6 +171,14 @@ impl Author<'_> {
         (key, name, own, others)
     }
 
+    /// Pictures of the same sort of others, with some of their texts. None is of a group that a
+    /// question is about: towers are shown in other towns than `town`.
+    pub(crate) fn like_towers(&mut self, name: Name, town: Name) -> Vec<Key> {
+        let mut keys = self.like_pictures(name, Scenery::Tower);
+        keys.retain(|key| !matches!(key, Key::Tower { town: shown, .. } if *shown == town));
+        keys
+    }
+
     /// Pictures of the same sort of others, with some of their texts.
     pub(crate) fn like_pictures(&mut self, name: Name, scenery: Scenery) -> Vec<Key> {
         let mut keys = Vec::new();

@@ -1,1 +1,0 @@
-//! MultimodalQA's files into words.
