@@ -22,12 +22,12 @@ pub struct Reached {
     pub ndcg: f64,
 }
 
-/// The most frequent answer of a kind.
+/// What always giving the most frequent answer of a kind reaches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Majority {
     /// The kind of question.
     pub kind: String,
-    /// How many of the examples are of the kind.
+    /// How many of the questions asked are of the kind.
     pub n: usize,
     /// Its most frequent answer.
     pub answer: String,
@@ -53,22 +53,31 @@ pub fn measure(examples: &[Example]) -> Vec<Reached> {
     scorers.iter().map(|(name, scorer)| reached(name, scorer, examples)).collect()
 }
 
-/// The most frequent answer of each kind, in the kinds' alphabetical order.
-pub fn majority(examples: &[Example]) -> Vec<Majority> {
+/// The most frequent answer of each kind among `seen`, and how far always giving it leads on
+/// `asked`; in the kinds' alphabetical order.
+pub fn majority(seen: &[Example], asked: &[Example]) -> Vec<Majority> {
     let mut counts: BTreeMap<&str, BTreeMap<String, usize>> = BTreeMap::new();
-    for example in examples {
-        let mut answers = example.gold.answers.clone();
-        answers.sort();
-        let answer = if answers.is_empty() { "none".to_owned() } else { answers.join("; ") };
-        *counts.entry(&example.kind).or_default().entry(answer).or_default() += 1;
+    for example in seen {
+        *counts.entry(&example.kind).or_default().entry(answer(example)).or_default() += 1;
     }
-    let most = |(kind, answers): (&str, BTreeMap<String, usize>)| {
-        let n: usize = answers.values().sum();
-        let (answer, count) = answers.into_iter().max_by_key(|&(_, count)| count)?;
-        let exact_match = count as f64 / n as f64;
-        Some(Majority { kind: kind.to_owned(), n, answer, exact_match })
+    let row = |(kind, answers): (&str, BTreeMap<String, usize>)| {
+        let (most, _) = answers.into_iter().max_by_key(|&(_, count)| count)?;
+        let of_kind = asked.iter().filter(|example| example.kind == kind);
+        let n = of_kind.clone().count();
+        let n_right = of_kind.filter(|example| answer(example) == most).count();
+        let exact_match = n_right as f64 / n.max(1) as f64;
+        Some(Majority { kind: kind.to_owned(), n, answer: most, exact_match })
     };
-    counts.into_iter().filter_map(most).collect()
+    counts.into_iter().filter_map(row).collect()
+}
+
+fn answer(example: &Example) -> String {
+    if !example.gold.is_answerable() {
+        return "none".to_owned();
+    }
+    let mut answers = example.gold.answers.clone();
+    answers.sort();
+    answers.join("; ")
 }
 
 type Scorer<'a> = Box<dyn Fn(&Example, usize) -> f64 + 'a>;
