@@ -10,6 +10,7 @@
 
 pub mod bm25;
 mod error;
+pub mod evaluation;
 pub mod explanation;
 pub mod fakes;
 mod folder;
@@ -22,6 +23,7 @@ mod version;
 mod words;
 
 pub use error::RagError;
+pub use evaluation::{Metric, Outcome};
 pub use explanation::{ConfidenceMap, Explanation};
 pub use index::Index;
 pub use pipeline::{Ask, FilterStage, Names, Pipeline, RankStage};

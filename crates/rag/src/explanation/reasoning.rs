@@ -14,8 +14,8 @@ pub struct ReasoningStep {
 }
 
 /// Words before a full stop that end no sentence.
-const ABBREVIATIONS: [&str; 12] =
-    ["mr", "mrs", "ms", "dr", "st", "no", "vs", "e.g", "i.e", "cf", "approx", "prof"];
+const ABBREVIATIONS: [&str; 11] =
+    ["mr", "mrs", "ms", "dr", "st", "vs", "e.g", "i.e", "cf", "approx", "prof"];
 
 /// The reasoning's sentences with the documents that the case's labels stand for. Labels that are
 /// not shown name nothing.

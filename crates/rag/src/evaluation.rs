@@ -1,0 +1,189 @@
+//! An explanation against gold: what one answered question is worth, step by step.
+
+use std::collections::BTreeSet;
+
+use mmrag_core::{DocumentId, Example, Modality, QuestionId};
+use mmrag_task::metrics::{SetScore, ndcg, set_score};
+use mmrag_task::score_answer;
+use serde::{Deserialize, Serialize};
+
+use crate::explanation::{Candidate, DroppedAt, Explanation};
+
+/// How one question went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The question.
+    pub question: QuestionId,
+    /// The data set's name for its type.
+    pub kind: String,
+    /// The kinds of its gold documents.
+    pub modalities: BTreeSet<Modality>,
+    /// Whether it needs a picture: its type says so (`Image`, in any case), or a gold document is
+    /// one.
+    pub picture_dependent: bool,
+    /// Whether it can be answered.
+    pub answerable: bool,
+    /// Whether the policy said that it cannot.
+    pub abstained: bool,
+    /// Whether the ranker's reply could not be read.
+    pub unparsable: bool,
+    /// How sure the policy was.
+    pub confidence: Option<f64>,
+    /// Exact match by MultimodalQA's rules, 0 or 1.
+    pub answer_em: f64,
+    /// F1 by MultimodalQA's rules.
+    pub answer_f1: f64,
+    /// Gold among what was retrieved. Like all that follows absent if there is no gold document.
+    pub retrieved: Option<SetScore>,
+    /// Gold among what the filter kept.
+    pub filtered: Option<SetScore>,
+    /// Gold among what the answer cites.
+    pub cited: Option<SetScore>,
+    /// nDCG over all candidates: the ranker's order, then the dropped ones by their filter score.
+    pub ndcg: Option<f64>,
+    /// Whether every gold document reached the ranker.
+    pub gold_kept: Option<bool>,
+    /// Share of the other candidates that did not. Absent if there are none; present without gold.
+    pub distractors_dropped: Option<f64>,
+}
+
+impl Outcome {
+    /// Judges an explanation. A gold document that is not among the candidates counts as missed.
+    pub fn of(explanation: &Explanation, example: &Example) -> Self {
+        let gold: BTreeSet<&DocumentId> = example.gold.documents.iter().collect();
+        let gold: Vec<&DocumentId> = gold.into_iter().collect();
+        let candidates = &explanation.candidates;
+        let ids = |keep: &dyn Fn(&Candidate) -> bool| -> Vec<&DocumentId> {
+            candidates.iter().filter(|c| keep(c)).map(|c| &c.document).collect()
+        };
+        let shown = ids(&|c| c.dropped_at.is_none());
+        let passed = ids(&|c| matches!(c.dropped_at, None | Some(DroppedAt::Prompt)));
+        let answer = score_answer(&explanation.answer, &example.gold);
+        let modalities = modalities(example, &gold);
+        Self {
+            question: example.question.id.clone(),
+            kind: example.kind.clone(),
+            picture_dependent: example.kind.to_lowercase().contains("image")
+                || modalities.contains(&Modality::Image),
+            modalities,
+            answerable: example.gold.is_answerable(),
+            abstained: explanation.abstained,
+            unparsable: explanation.is_unparsable(),
+            confidence: explanation.confidence,
+            answer_em: answer.em,
+            answer_f1: answer.f1,
+            retrieved: set_score(&ids(&|_| true), &gold),
+            filtered: set_score(&passed, &gold),
+            cited: set_score(&ids(&|c| c.cited), &gold),
+            ndcg: ndcg(&whole_order(candidates), &gold),
+            gold_kept: (!gold.is_empty()).then(|| gold.iter().all(|id| shown.contains(id))),
+            distractors_dropped: share_dropped(candidates, &gold),
+        }
+    }
+}
+
+/// A figure of an outcome. All are fractions, and a mean of them over questions is one too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Share of answers that match exactly.
+    AnswerEm,
+    /// Answer F1.
+    AnswerF1,
+    /// F1 of the cited documents against gold.
+    CitedF1,
+    /// nDCG over all candidates.
+    Ndcg,
+    /// Share of questions whose gold documents all reached the ranker.
+    GoldKept,
+    /// Share of the other candidates that did not.
+    DistractorsDropped,
+    /// Share of replies that could not be read.
+    Unparsable,
+}
+
+impl Metric {
+    /// All, in the order of tables.
+    pub const ALL: [Self; 7] = [
+        Self::AnswerEm,
+        Self::AnswerF1,
+        Self::CitedF1,
+        Self::Ndcg,
+        Self::GoldKept,
+        Self::DistractorsDropped,
+        Self::Unparsable,
+    ];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AnswerEm => "answer_em",
+            Self::AnswerF1 => "answer_f1",
+            Self::CitedF1 => "cited_f1",
+            Self::Ndcg => "ndcg",
+            Self::GoldKept => "gold_kept",
+            Self::DistractorsDropped => "distractors_dropped",
+            Self::Unparsable => "unparsable",
+        }
+    }
+
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::AnswerEm => "Answer EM",
+            Self::AnswerF1 => "Answer F1",
+            Self::CitedF1 => "Citation F1",
+            Self::Ndcg => "nDCG",
+            Self::GoldKept => "Gold kept",
+            Self::DistractorsDropped => "Distractors dropped",
+            Self::Unparsable => "Unparsable",
+        }
+    }
+
+    /// Whether less of it is better.
+    pub fn less_is_better(self) -> bool {
+        self == Self::Unparsable
+    }
+
+    /// Its value for one question; none where it does not apply.
+    pub fn of(self, outcome: &Outcome) -> Option<f64> {
+        match self {
+            Self::AnswerEm => Some(outcome.answer_em),
+            Self::AnswerF1 => Some(outcome.answer_f1),
+            Self::CitedF1 => outcome.cited.map(|score| score.f1),
+            Self::Ndcg => outcome.ndcg,
+            Self::GoldKept => outcome.gold_kept.map(f64::from),
+            Self::DistractorsDropped => outcome.distractors_dropped,
+            Self::Unparsable => Some(f64::from(outcome.unparsable)),
+        }
+    }
+}
+
+fn modalities(example: &Example, gold: &[&DocumentId]) -> BTreeSet<Modality> {
+    let documents = example.candidates.iter().filter(|document| gold.contains(&&document.id));
+    documents.map(|document| document.modality()).collect()
+}
+
+/// The ranker's order, then what it was not shown by falling filter score; unscored ones after
+/// those, in the order of retrieval.
+fn whole_order(candidates: &[Candidate]) -> Vec<&DocumentId> {
+    let mut order: Vec<&Candidate> = candidates.iter().collect();
+    let score = |c: &Candidate| c.filter.as_ref().and_then(|f| f.p).unwrap_or(-1.0);
+    order.sort_by(|a, b| match (&a.rank, &b.rank) {
+        (Some(a), Some(b)) => a.position.cmp(&b.position),
+        (a_rank, b_rank) => {
+            b_rank.is_some().cmp(&a_rank.is_some()).then_with(|| score(b).total_cmp(&score(a)))
+        }
+    });
+    order.into_iter().map(|candidate| &candidate.document).collect()
+}
+
+fn share_dropped(candidates: &[Candidate], gold: &[&DocumentId]) -> Option<f64> {
+    let others = candidates.iter().filter(|candidate| !gold.contains(&&candidate.document));
+    let (mut dropped, mut all) = (0, 0);
+    for other in others {
+        all += 1;
+        dropped += usize::from(other.dropped_at.is_some());
+    }
+    (all > 0).then(|| dropped as f64 / all as f64)
+}

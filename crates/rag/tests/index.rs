@@ -1,0 +1,100 @@
+//! The word index against the plain formula, in memory and in a folder.
+
+mod world;
+
+use std::sync::Arc;
+
+use mmrag_core::{Content, Document, ImageSource};
+use mmrag_rag::{Candidates, Index, Retriever, contents_version};
+use proptest::prelude::*;
+
+use world::{documents, question, text};
+
+fn found(retriever: &dyn Retriever, asked: &str, k: usize) -> Vec<(String, f64)> {
+    let hits = retriever.retrieve(&question("q", asked), k).unwrap();
+    for (i, hit) in hits.iter().enumerate() {
+        assert_eq!(hit.sources[0].rank, i + 1);
+    }
+    hits.iter().map(|hit| (hit.document.id.to_string(), hit.sources[0].score)).collect()
+}
+
+#[test]
+fn titles_texts_cells_and_captions_are_searched() {
+    let index = Index::in_memory(documents()).unwrap();
+    let first = |asked: &str| found(&index, asked, 3).first().map(|(id, _)| id.clone());
+    assert_eq!(first("CHEESE!").as_deref(), Some("t-rin"));
+    assert_eq!(first("bo ek").as_deref(), Some("b-towns"));
+    assert_eq!(first("a flag").as_deref(), Some("i-flag"));
+    assert_eq!(first("xylophone"), None);
+    assert_eq!(first("\" AND ) title:["), None);
+    assert!(found(&index, "Olm", 0).is_empty());
+}
+
+#[test]
+fn a_folder_gives_what_memory_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("olm");
+    let built = Index::build(&path, &documents()).unwrap();
+    let memory = Index::in_memory(documents()).unwrap();
+    let opened = Index::open(&path).unwrap();
+    for index in [&built, &opened] {
+        assert_eq!(index.version(), memory.version());
+        assert_eq!(found(index, "harbour of Olm", 9), found(&memory, "harbour of Olm", 9));
+        assert_eq!(contents_version(index.documents()), contents_version(&documents()));
+    }
+    let Content::Image(ImageSource::Path(picture)) = &opened.documents()[3].content else {
+        panic!("pictures are files");
+    };
+    assert_eq!(std::fs::read(picture).unwrap(), world::PIXEL_PNG);
+    // Nothing is left beside it, and a second build replaces the first.
+    Index::build(&path, &documents()[..2]).unwrap();
+    assert_eq!(Index::open(&path).unwrap().documents().len(), 2);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_no_index_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.txt"), "keep").unwrap();
+    let check = |error: String| assert!(error.contains("as an index"), "{error}");
+    check(Index::open(folder.path()).map(|_| ()).unwrap_err().to_string());
+    check(Index::build(folder.path(), &documents()).map(|_| ()).unwrap_err().to_string());
+    assert_eq!(std::fs::read_to_string(folder.path().join("mine.txt")).unwrap(), "keep");
+}
+
+#[test]
+fn ids_must_differ() {
+    let twice = vec![text("a", "x", "y"), text("a", "z", "w")];
+    let error = Index::in_memory(twice).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(error, "index the document a twice: ids must differ");
+}
+
+#[test]
+fn all_candidates_are_hits_also_without_words_in_common() {
+    let documents = documents();
+    let candidates = Candidates { documents: &documents };
+    let found = found(&candidates, "cheese", 9);
+    assert_eq!(found.len(), 6);
+    assert_eq!(found[0].0, "t-rin");
+    assert_eq!(found[1], ("t-olm".to_owned(), 0.0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_index_scores_as_the_formula_does(
+        bodies in proptest::collection::vec("[abc ]{0,30}", 1..8),
+        asked in "[abcd ]{0,8}",
+    ) {
+        let documents: Vec<Arc<Document>> =
+            bodies.iter().enumerate().map(|(i, body)| text(&i.to_string(), "", body)).collect();
+        let index = found(&Index::in_memory(documents.clone()).unwrap(), &asked, 99);
+        let mut formula = found(&Candidates { documents: &documents }, &asked, 99);
+        formula.retain(|(_, score)| *score > 0.0);
+        prop_assert_eq!(index.len(), formula.len());
+        for (id, score) in &index {
+            let same = formula.iter().find(|(other, _)| other == id).map(|f| f.1).unwrap();
+            prop_assert!((score - same).abs() < 1e-4 * same.max(1.0), "{} {}", score, same);
+        }
+    }
+}

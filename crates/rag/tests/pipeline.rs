@@ -1,0 +1,156 @@
+//! The whole pipeline on scripted engines.
+
+mod world;
+
+use mmrag_core::{Example, Sampling};
+use mmrag_rag::evaluation::Outcome;
+use mmrag_rag::explanation::{DroppedAt, Explanation, FallbackKind, Verdict};
+use mmrag_rag::{Ask, Index, Pipeline};
+
+use world::{documents, examples, parts, pipeline, question};
+
+fn ask(example: &Example) -> Ask<'_> {
+    Ask { question: &example.question, candidates: Some(&example.candidates) }
+}
+
+fn asks(examples: &[Example]) -> Vec<Ask<'_>> {
+    examples.iter().map(ask).collect()
+}
+
+fn explained<'a>(pipeline: &Pipeline<'a>, examples: &'a [Example]) -> Vec<Explanation> {
+    let answers = pipeline.answer_batch(&asks(examples));
+    answers.into_iter().map(|answer| answer.unwrap().without_timings()).collect()
+}
+
+/// Compares with a file of the test data; `UPDATE_GOLDEN=1` rewrites it.
+fn check_golden(name: &str, found: &str) {
+    let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(found, expected, "UPDATE_GOLDEN=1 rewrites {name}");
+}
+
+#[test]
+fn explanations_and_outcomes_of_four_questions() {
+    let (examples, parts) = (examples(), parts());
+    let explanations = explained(&pipeline(&parts), &examples);
+    let text = serde_json::to_string_pretty(&explanations).unwrap();
+    check_golden("explanations.json", &(text.clone() + "\n"));
+    let read: Vec<Explanation> = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, explanations);
+    let outcomes: Vec<Outcome> =
+        explanations.iter().zip(&examples).map(|(found, gold)| Outcome::of(found, gold)).collect();
+    check_golden("outcomes.json", &(serde_json::to_string_pretty(&outcomes).unwrap() + "\n"));
+}
+
+#[test]
+fn one_by_one_gives_what_the_batch_gives() {
+    let (examples, parts) = (examples(), parts());
+    let pipeline = pipeline(&parts);
+    let together = explained(&pipeline, &examples);
+    for (example, expected) in examples.iter().zip(&together) {
+        let alone = pipeline.answer(&example.question, Some(&example.candidates)).unwrap();
+        assert_eq!(alone.without_timings(), *expected);
+    }
+    // A temperature changes how often the engine is called and not what it is asked.
+    let warm = Sampling { temperature: 1.0, ..Sampling::greedy(64) };
+    let mut warm_pipeline = pipeline;
+    warm_pipeline.rank.sampling = &warm;
+    assert_eq!(explained(&warm_pipeline, &examples), together);
+}
+
+#[test]
+fn a_batch_is_one_call_of_each_engine() {
+    let (mut examples, parts) = (examples(), parts());
+    for example in &mut examples {
+        example.candidates.retain(|document| document.id.as_str() != "i-torn");
+    }
+    explained(&pipeline(&parts), &examples);
+    assert_eq!(parts.chooser.calls(), [20]);
+    assert_eq!(parts.writer.calls(), [4]);
+}
+
+#[test]
+fn every_candidate_has_a_reason() {
+    let (examples, parts) = (examples(), parts());
+    for explanation in explained(&pipeline(&parts), &examples) {
+        assert_eq!(explanation.candidates.len(), 6);
+        for candidate in &explanation.candidates {
+            assert_eq!(candidate.dropped_at.is_some(), candidate.rank.is_none());
+            assert_eq!(candidate.dropped_at.is_some(), candidate.dropped_why.is_some());
+            let kept = candidate.filter.as_ref().map(|filter| filter.verdict);
+            match candidate.dropped_at {
+                Some(DroppedAt::Read) => assert_eq!(kept, None),
+                Some(DroppedAt::Filter) => assert_eq!(kept, Some(Verdict::Drop)),
+                _ => assert_eq!(kept, Some(Verdict::Keep)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_prompt_loses_whole_documents_from_the_lowest_score_up() {
+    let (examples, parts) = (examples(), parts());
+    let mut pipeline = pipeline(&parts);
+    let tokens_of_two = 45;
+    pipeline.rank.max_prompt_tokens = tokens_of_two;
+    pipeline.filter =
+        pipeline.filter.map(|filter| mmrag_rag::FilterStage { threshold: 0.0, ..filter });
+    let explanation =
+        pipeline.answer(&examples[0].question, Some(&examples[0].candidates)).unwrap();
+    let by_prompt =
+        explanation.candidates.iter().filter(|c| c.dropped_at == Some(DroppedAt::Prompt));
+    let dropped: Vec<&str> = by_prompt.map(|c| c.document.as_str()).collect();
+    assert!(!dropped.is_empty() && !dropped.contains(&"t-olm"), "{dropped:?}");
+    assert_eq!(explanation.answer, "Ada Voss");
+    pipeline.rank.max_prompt_tokens = 1;
+    let explanation =
+        pipeline.answer(&examples[0].question, Some(&examples[0].candidates)).unwrap();
+    assert_eq!(explanation.fallback.unwrap().kind, FallbackKind::NothingKept);
+    assert!(explanation.abstained && explanation.answer == "none");
+}
+
+#[test]
+fn without_a_filter_the_ranker_drops_only_what_it_cannot_read() {
+    let (examples, parts) = (examples(), parts());
+    let pipeline = Pipeline { filter: None, ..pipeline(&parts) };
+    let explanation =
+        pipeline.answer(&examples[1].question, Some(&examples[1].candidates)).unwrap();
+    assert_eq!(explanation.answer, "grey");
+    let dropped: Vec<&str> = explanation
+        .candidates
+        .iter()
+        .filter(|c| c.dropped_at == Some(DroppedAt::Read))
+        .map(|c| c.document.as_str())
+        .collect();
+    assert_eq!(dropped, ["i-torn"]);
+    assert!(explanation.candidates.iter().all(|c| c.filter.is_none()));
+}
+
+#[test]
+fn a_collection_is_searched_for_questions_without_documents() {
+    let parts = parts();
+    let asked = question("open", "Who is the mayor of Olm?");
+    let error = pipeline(&parts).answer(&asked, None).unwrap_err().to_string();
+    assert!(error.starts_with("find documents for question open"), "{error}");
+    let index = Index::in_memory(documents()).unwrap();
+    let pipeline = Pipeline { retriever: Some(&index), ..pipeline(&parts) };
+    let explanation = pipeline.answer(&asked, None).unwrap();
+    assert_eq!(explanation.answer, "Ada Voss");
+    assert_eq!(explanation.candidates.len(), 5);
+    assert_eq!(explanation.index_version.len(), 16);
+}
+
+#[test]
+fn a_question_that_fails_does_not_disturb_the_others() {
+    let (mut examples, parts) = (examples(), parts());
+    let broken = mmrag_core::ImageSource::Bytes(world::BROKEN.into());
+    examples[1].question.images.push(broken);
+    let answers = pipeline(&parts).answer_batch(&asks(&examples));
+    let error = answers[1].as_ref().unwrap_err().to_string();
+    assert_eq!(error, "filter the candidates for question q2");
+    assert_eq!(answers[0].as_ref().unwrap().answer, "Ada Voss");
+    assert!(answers[2].as_ref().unwrap().abstained);
+}
