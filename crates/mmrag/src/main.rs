@@ -1,9 +1,49 @@
-//! The `mmrag` command.
+//! The `mmrag` command: answers questions over pictures, texts and tables, explains every answer,
+//! and trains the model that does so.
+//!
+//! Here stands what the commands are; each has a file of its own. Arguments and run files become
+//! settings here, and nothing below sees a flag.
 
+mod command;
+mod dataset;
 mod lessons;
 mod output;
 mod overlay;
 mod progress;
 mod stop;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use command::Ended;
+
+/// Answers questions over pictures, texts and tables, and explains every answer.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the built-in data set, or look at a data set's files
+    #[command(subcommand)]
+    Data(command::data::DataCommand),
+}
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Data(command) => command.run(),
+    };
+    match ended {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::from(stop::STOPPED),
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -59,6 +59,16 @@ impl RunFile {
         serde_json::from_value(resolved).map_err(|error| self.error(0..0, error.to_string()))
     }
 
+    /// The value of one key at the top, if the file has it.
+    ///
+    /// A file that is no TOML has none: [`RunFile::over`] says so.
+    pub(crate) fn key<T: DeserializeOwned>(&self, name: &str) -> Option<Result<T, RunFileError>> {
+        let table = DeTable::parse(&self.text).ok()?;
+        let (key, value) = table.get_ref().iter().find(|(key, _)| key.get_ref() == name)?;
+        let value = serde_json::from_value(plain(value.get_ref()));
+        Some(value.map_err(|error| self.error(key.span(), format!("`{name}`: {error}"))))
+    }
+
     /// Lays `table` over the part of `resolved` at `place`, one key at a time, so that the first
     /// value that does not fit is the one that is named.
     fn lay<T: DeserializeOwned>(

@@ -1,0 +1,174 @@
+//! A model with its adapters, set up to answer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use mmrag_core::Sampling;
+use mmrag_model::{Adapter, Policy};
+use mmrag_rag::{FilterStage, Names, Pipeline, RankStage, Retriever};
+use mmrag_task::{FilterMode, PromptStyle, Stage};
+use serde::Serialize;
+
+use crate::notes::{Keep, Notes};
+
+/// What a filter keeps if its folder does not say.
+const KEEP: Keep = Keep { threshold: 0.5, k_min: 2, k_max: 10 };
+
+/// Who answers, and within which bounds.
+#[derive(Args, Clone, Debug, Serialize)]
+pub(crate) struct AnswerArgs {
+    /// The model's folder; the built-in small model if absent
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// The filter's adapter; without it and --threshold every document goes to the ranker
+    #[arg(long, value_name = "DIR")]
+    pub(crate) filter_adapter: Option<PathBuf>,
+    /// The ranker's adapter
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rank_adapter: Option<PathBuf>,
+    /// Keep a document from this probability up; if absent, as calibrated after training
+    #[arg(long, value_name = "P")]
+    pub(crate) threshold: Option<f64>,
+    /// Drop whole documents from prompts that are longer
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub(crate) max_prompt_tokens: usize,
+    /// End a reply after so many tokens; if absent, what the model's style of prompts needs
+    #[arg(long, value_name = "N")]
+    pub(crate) max_new_tokens: Option<usize>,
+    /// Seed of the order in which documents are labelled
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// A loaded model with everything a pipeline borrows.
+pub(crate) struct Answerer {
+    policy: Policy,
+    filter_adapter: Option<Adapter>,
+    rank_adapter: Option<Adapter>,
+    filter: Option<(Stage, Keep)>,
+    rank: Stage,
+    sampling: Sampling,
+    max_prompt_tokens: usize,
+    seed: u64,
+    model_name: String,
+    adapter_names: Vec<String>,
+}
+
+impl Answerer {
+    /// Loads what the arguments name.
+    ///
+    /// # Errors
+    ///
+    /// When a folder does not hold what it should.
+    pub(crate) fn load(arguments: &AnswerArgs) -> anyhow::Result<Self> {
+        let folder = arguments.model.clone().unwrap_or_else(built_in_model);
+        let policy = load_policy(&folder)?;
+        let adapter = |folder: &Option<PathBuf>| {
+            folder.as_deref().map(|folder| load_adapter(folder, &policy)).transpose()
+        };
+        let (filter_adapter, rank_adapter) =
+            (adapter(&arguments.filter_adapter)?, adapter(&arguments.rank_adapter)?);
+        let notes = Notes::of(&folder)?;
+        let notes_of = |adapter: &Option<PathBuf>| match adapter {
+            Some(folder) => Notes::of(folder),
+            None => Ok(notes.clone()),
+        };
+        let filter_notes = notes_of(&arguments.filter_adapter)?;
+        let rank_notes = notes_of(&arguments.rank_adapter)?;
+        let filters = arguments.filter_adapter.is_some() || arguments.threshold.is_some();
+        let filter = filters.then(|| {
+            let keep = filter_notes.keep.unwrap_or(KEEP);
+            let threshold = arguments.threshold.unwrap_or(keep.threshold);
+            (
+                Stage::filter(filter_notes.prompts, FilterMode::Direct),
+                Keep { threshold, ..keep },
+            )
+        });
+        let rank = Stage::rank(rank_notes.prompts, rank_notes.reasoning.unwrap_or(true));
+        let max_new_tokens = arguments.max_new_tokens.unwrap_or(reply_tokens(rank_notes.prompts));
+        let name = |path: &PathBuf| folder_name(path);
+        let adapters = [&arguments.filter_adapter, &arguments.rank_adapter];
+        Ok(Self {
+            policy,
+            filter_adapter,
+            rank_adapter,
+            filter,
+            rank,
+            sampling: Sampling::greedy(max_new_tokens),
+            max_prompt_tokens: arguments.max_prompt_tokens,
+            seed: arguments.seed,
+            model_name: folder_name(&folder),
+            adapter_names: adapters.into_iter().flatten().map(name).collect(),
+        })
+    }
+
+    /// Lends a pipeline over the loaded model. Questions without documents are looked up in
+    /// `retriever`.
+    pub(crate) fn with_pipeline<R>(
+        &self,
+        retriever: Option<&dyn Retriever>,
+        top_k: usize,
+        use_pipeline: impl FnOnce(&Pipeline<'_>) -> R,
+    ) -> R {
+        let chooser = self.policy.with(self.filter_adapter.as_ref());
+        let generator = self.policy.with(self.rank_adapter.as_ref());
+        let filter = self.filter.as_ref().map(|(stage, keep)| FilterStage {
+            stage,
+            engine: &chooser,
+            threshold: keep.threshold,
+            k_min: keep.k_min,
+            k_max: keep.k_max,
+        });
+        use_pipeline(&Pipeline {
+            retriever,
+            top_k,
+            filter,
+            rank: RankStage {
+                stage: &self.rank,
+                engine: &generator,
+                sampling: &self.sampling,
+                max_prompt_tokens: self.max_prompt_tokens,
+            },
+            seed: self.seed,
+            names: Names { model: &self.model_name, adapters: &self.adapter_names },
+            confidence: None,
+        })
+    }
+}
+
+/// Where the built-in small model lies.
+pub(crate) fn built_in_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("model")
+}
+
+/// Loads a model's folder.
+///
+/// # Errors
+///
+/// When it does not hold a model that is built.
+pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
+    Policy::load(folder).with_context(|| format!("failed to load the model {}", folder.display()))
+}
+
+/// Loads an adapter's folder onto a model.
+///
+/// # Errors
+///
+/// When it does not hold an adapter that fits the model.
+pub(crate) fn load_adapter(folder: &Path, policy: &Policy) -> anyhow::Result<Adapter> {
+    Adapter::load(folder, policy)
+        .with_context(|| format!("failed to load the adapter {}", folder.display()))
+}
+
+/// How long a ranker's reply may be.
+pub(crate) fn reply_tokens(prompts: PromptStyle) -> usize {
+    match prompts {
+        PromptStyle::Standard => 1024,
+        PromptStyle::Compact => 128,
+    }
+}
+
+fn folder_name(folder: &Path) -> String {
+    folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}

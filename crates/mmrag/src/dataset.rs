@@ -1,0 +1,93 @@
+//! Which data set a command reads, and reading it.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mmrag_core::{Example, QuestionId};
+use mmrag_data::multimodalqa::{self, Loaded, Split};
+use serde::{Deserialize, Serialize};
+
+use crate::overlay::nearest;
+
+/// Problems that are told one by one; the rest is counted.
+const TOLD: usize = 10;
+
+/// A data set's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DatasetName {
+    /// MultimodalQA's files
+    Multimodalqa,
+    /// The built-in atlas, which is written as MultimodalQA's files
+    Atlas,
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SplitName {
+    /// To train on
+    Train,
+    /// To choose by
+    Dev,
+    /// To report on
+    Test,
+}
+
+impl From<SplitName> for Split {
+    fn from(split: SplitName) -> Self {
+        match split {
+            SplitName::Train => Self::Train,
+            SplitName::Dev => Self::Dev,
+            SplitName::Test => Self::Test,
+        }
+    }
+}
+
+/// Where questions come from.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DatasetArgs {
+    /// The data set's format
+    #[arg(long, value_enum)]
+    pub(crate) dataset: DatasetName,
+    /// The folder that holds its files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Which part of it
+    #[arg(long, value_enum)]
+    pub(crate) split: SplitName,
+}
+
+/// Reads a split, and tells on stderr what in its files was skipped and why.
+///
+/// # Errors
+///
+/// When a file is missing or cannot be read.
+pub(crate) fn load(data: &Path, split: SplitName) -> anyhow::Result<Loaded> {
+    let loaded = multimodalqa::load(data, split.into())
+        .map_err(|error| anyhow::Error::new(error).context("failed to read the data set"))?;
+    for problem in loaded.problems.iter().take(TOLD) {
+        eprintln!("skipped: {problem}");
+    }
+    if let Some(more) = loaded.problems.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        eprintln!("skipped: {more} more; `mmrag data inspect` lists all");
+    }
+    Ok(loaded)
+}
+
+/// The example with an id.
+///
+/// # Errors
+///
+/// When there is none; the error names the id that is spelled most alike.
+pub(crate) fn find<'e>(examples: &'e [Example], id: &str) -> anyhow::Result<&'e Example> {
+    let wanted = QuestionId::new(id);
+    examples.iter().find(|example| example.question.id == wanted).ok_or_else(|| {
+        let ids: Vec<String> = examples.iter().map(|e| e.question.id.to_string()).collect();
+        let advice = match nearest(id, &ids) {
+            Some(near) => format!("; did you mean {near}?"),
+            None => String::new(),
+        };
+        anyhow::anyhow!("there is no question {id} among {}{advice}", examples.len())
+    })
+}

@@ -1,0 +1,90 @@
+//! The shape of the built-in small model.
+
+use serde_json::{Value, json};
+
+/// Tokens of the small model's vocabulary.
+pub(crate) const VOCABULARY: usize = 2048;
+
+/// Ids of the tokens that the model's configuration must name.
+pub(crate) struct SpecialTokens {
+    /// Stands for a piece of a picture.
+    pub(crate) image: u32,
+    /// Stands for a piece of a video; the small model is shown none.
+    pub(crate) video: u32,
+    /// Begins a picture.
+    pub(crate) vision_start: u32,
+    /// Ends a picture.
+    pub(crate) vision_end: u32,
+    /// Ends a turn.
+    pub(crate) end_of_turn: u32,
+    /// Fills up.
+    pub(crate) end_of_text: u32,
+}
+
+/// A Qwen3-VL configuration of about 3.6 million parameters: six layers of width 192 that read,
+/// four of width 96 that see. Pictures of 64 × 64 make 8 × 8 patches and 16 tokens.
+pub(crate) fn config(vocab_size: usize, tokens: &SpecialTokens) -> Value {
+    json!({
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        "dtype": "float32",
+        "tie_word_embeddings": true,
+        "image_token_id": tokens.image,
+        "video_token_id": tokens.video,
+        "vision_start_token_id": tokens.vision_start,
+        "vision_end_token_id": tokens.vision_end,
+        "eos_token_id": tokens.end_of_turn,
+        "pad_token_id": tokens.end_of_text,
+        "text_config": text(vocab_size, tokens),
+        "vision_config": vision(),
+    })
+}
+
+fn text(vocab_size: usize, tokens: &SpecialTokens) -> Value {
+    json!({
+        "model_type": "qwen3_vl_text",
+        "vocab_size": vocab_size,
+        "hidden_size": 192,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": true,
+        "use_cache": true,
+        "eos_token_id": tokens.end_of_turn,
+        "pad_token_id": tokens.end_of_text,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": true,
+        },
+    })
+}
+
+fn vision() -> Value {
+    json!({
+        "model_type": "qwen3_vl_vision",
+        "depth": 4,
+        "hidden_size": 96,
+        "intermediate_size": 288,
+        "num_heads": 3,
+        "in_channels": 3,
+        "patch_size": 8,
+        "temporal_patch_size": 2,
+        "spatial_merge_size": 2,
+        "out_hidden_size": 192,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [1],
+        "hidden_act": "gelu_pytorch_tanh",
+        "initializer_range": 0.02,
+        "rope_parameters": { "rope_type": "axial", "rope_theta": 10_000.0 },
+    })
+}
