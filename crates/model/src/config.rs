@@ -5,11 +5,12 @@
 //! there is an error. The exceptions are the few that every published checkpoint of the family
 //! leaves out, and they stand at the line that reads them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::ModelError;
+use crate::settings_object::Object;
 use crate::weights::read_json;
 
 /// Which architecture a checkpoint has.
@@ -276,15 +277,12 @@ impl VlmConfig {
             "out_hidden_size": vision.out_hidden_size,
             "hidden_act": vision.hidden_act,
         });
-        match &vision.windows {
-            Some(windows) => {
-                object["window_size"] = windows.window_size.into();
-                object["fullatt_block_indexes"] = windows.full_attention_indexes.clone().into();
-            }
-            None => {
-                object["num_position_embeddings"] = vision.num_position_embeddings.into();
-                object["deepstack_visual_indexes"] = vision.deepstack_indexes.clone().into();
-            }
+        if let Some(windows) = &vision.windows {
+            object["window_size"] = windows.window_size.into();
+            object["fullatt_block_indexes"] = windows.full_attention_indexes.clone().into();
+        } else {
+            object["num_position_embeddings"] = vision.num_position_embeddings.into();
+            object["deepstack_visual_indexes"] = vision.deepstack_indexes.clone().into();
         }
         let raw = self.raw.get("vision_config");
         for key in KEPT_VISION_KEYS {
@@ -461,11 +459,10 @@ fn eos_of(
     text: &Object<'_>,
     generation: Option<&Value>,
 ) -> Result<Vec<u32>, ModelError> {
-    if let Some(eos) = generation.and_then(|generation| generation.get("eos_token_id")) {
-        if !eos.is_null() {
-            let path = top.path.with_file_name("generation_config.json");
-            return Object::ids_in(&path, "eos_token_id", eos);
-        }
+    let from_generation = generation.and_then(|generation| generation.get("eos_token_id"));
+    if let Some(eos) = from_generation.filter(|eos| !eos.is_null()) {
+        let path = top.path.with_file_name("generation_config.json");
+        return Object::ids_in(&path, "eos_token_id", eos);
     }
     let holder = top.or(text, "eos_token_id");
     match holder.get("eos_token_id") {
@@ -478,130 +475,5 @@ fn one_or_many(ids: &[u32]) -> Value {
     match ids {
         [id] => (*id).into(),
         ids => ids.into(),
-    }
-}
-
-/// An object of a settings file that can say where it stands.
-#[derive(Clone, Copy)]
-struct Object<'a> {
-    path: &'a Path,
-    prefix: &'a str,
-    map: &'a Map<String, Value>,
-}
-
-impl<'a> Object<'a> {
-    fn new(path: &'a Path, prefix: &'a str, value: &'a Value) -> Result<Self, ModelError> {
-        let map = value.as_object().ok_or_else(|| ModelError::BadKey {
-            path: path.to_owned(),
-            key: prefix.trim_end_matches('.').to_owned(),
-            expected: "an object".into(),
-            found: short(value),
-        })?;
-        Ok(Self { path, prefix, map })
-    }
-
-    /// The object under `key`, if there is one.
-    fn child(&self, key: &'static str) -> Result<Option<Self>, ModelError> {
-        match self.get(key) {
-            Some(value) => Self::new(self.path, key, value).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// The object that has the key: this one, or else the other.
-    fn or(&self, other: &Self, key: &str) -> Self {
-        if self.get(key).is_some() { *self } else { *other }
-    }
-
-    /// What stands under the key; `null` is nothing.
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    fn take<T>(
-        &self,
-        key: &str,
-        expected: &str,
-        read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<T, ModelError> {
-        let value = self.get(key).ok_or_else(|| self.missing(key))?;
-        read(value).ok_or_else(|| self.bad(key, expected))
-    }
-
-    fn size(&self, key: &str) -> Result<usize, ModelError> {
-        let read = |value: &Value| value.as_u64().filter(|n| (1..1 << 32).contains(n));
-        Ok(self.take(key, "a whole number above 0", read)? as usize)
-    }
-
-    fn sizes(&self, key: &str) -> Result<Vec<usize>, ModelError> {
-        let number = |value: &Value| value.as_u64().filter(|n| *n < 1 << 32).map(|n| n as usize);
-        let read = |value: &Value| value.as_array()?.iter().map(number).collect();
-        self.take(key, "a list of whole numbers", read)
-    }
-
-    fn float(&self, key: &str) -> Result<f64, ModelError> {
-        let read = |value: &Value| value.as_f64().filter(|x| *x > 0.0);
-        self.take(key, "a number above 0", read)
-    }
-
-    fn bool(&self, key: &str) -> Result<bool, ModelError> {
-        self.take(key, "true or false", Value::as_bool)
-    }
-
-    fn str(&self, key: &str) -> Result<&'a str, ModelError> {
-        self.take(key, "a text", Value::as_str)
-    }
-
-    fn id(&self, key: &str) -> Result<u32, ModelError> {
-        self.take(key, "a token id", |value| u32::try_from(value.as_u64()?).ok())
-    }
-
-    fn maybe_id(&self, key: &str) -> Result<Option<u32>, ModelError> {
-        self.get(key).map(|_| self.id(key)).transpose()
-    }
-
-    /// One id or a list of ids.
-    fn ids_in(path: &Path, key: &str, value: &Value) -> Result<Vec<u32>, ModelError> {
-        let one = |value: &Value| u32::try_from(value.as_u64()?).ok();
-        let ids: Option<Vec<u32>> = match value {
-            Value::Array(values) => values.iter().map(one).collect(),
-            value => one(value).map(|id| vec![id]),
-        };
-        ids.filter(|ids| !ids.is_empty()).ok_or_else(|| ModelError::BadKey {
-            path: path.to_owned(),
-            key: key.to_owned(),
-            expected: "a token id or a list of them".into(),
-            found: short(value),
-        })
-    }
-
-    fn key(&self, key: &str) -> String {
-        if self.prefix.is_empty() { key.to_owned() } else { format!("{}.{key}", self.prefix) }
-    }
-
-    fn missing(&self, key: &str) -> ModelError {
-        ModelError::MissingKey { path: self.path.to_owned(), key: self.key(key) }
-    }
-
-    fn bad(&self, key: &str, expected: &str) -> ModelError {
-        ModelError::BadKey {
-            path: self.path.to_owned(),
-            key: self.key(key),
-            expected: expected.to_owned(),
-            found: self.map.get(key).map_or_else(|| "nothing".into(), short),
-        }
-    }
-
-    fn unsupported(&self, what: String) -> ModelError {
-        ModelError::Unsupported { path: PathBuf::from(self.path), what }
-    }
-}
-
-/// A value as an error shows it.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }

@@ -1,14 +1,33 @@
 //! The vision-language model: weights, tokenizer, chat template, image processor, adapters, sampling.
 
+mod actor;
 mod adapter;
+mod adapter_folder;
+mod bpe;
 mod config;
+mod encoded;
 mod error;
+mod policy;
+mod processor;
+mod resample;
+mod sampler;
+mod settings_object;
+mod template;
+mod tokenizer;
 mod vlm;
 mod weights;
 
+pub use actor::{Actor, Group};
 pub use adapter::{ALL_TARGETS, Adapter, LoraLayer, LoraSpec};
+pub use adapter_folder::{AdapterFile, LoraPair, TargetModules};
+pub use bpe::{LABELS, REPLY_TAGS, SPECIAL_TOKENS, write_small_tokenizer};
 pub use config::{Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig};
+pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
+pub use policy::Policy;
+pub use processor::{ImageHash, ImageProcessor, MAX_ASPECT_RATIO, MAX_DECODED_PIXELS, Pixels};
+pub use template::{ChatTemplate, RenderOptions};
+pub use tokenizer::{ChatTokenizer, PromptTokens};
 pub use weights::{Weights, save_safetensors};
 pub use vlm::{
     Cache, Forward, Grad, Packed, Param, Picture, Segment, VisionFeatures, Vlm, image_positions,

@@ -1,0 +1,110 @@
+//! Pillow's bicubic resize of 8-bit pictures, to the bit.
+//!
+//! Two passes, rows first, each rounding to 8 bits. The filter is the cubic convolution kernel
+//! with a = -1/2, widened by the scale when shrinking; its weights are fixed-point numbers of 22
+//! bits after the point, rounded half away from zero. Where a side keeps its length, its pass is
+//! left out.
+
+use rayon::prelude::*;
+
+/// Bits after the point: a byte, a sign and one bit of headroom are left of 32.
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+/// Half the kernel's width at scale 1.
+const SUPPORT: f64 = 2.0;
+
+/// Three bytes a pixel, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RgbImage {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) values: Vec<u8>,
+}
+
+/// The picture at another size, both sides above 0.
+pub(crate) fn resize_bicubic(image: RgbImage, width: usize, height: usize) -> RgbImage {
+    let rows_done = if width == image.width { image } else { resize_rows(&image, width) };
+    if height == rows_done.height { rows_done } else { resize_columns(&rows_done, height) }
+}
+
+fn resize_rows(image: &RgbImage, width: usize) -> RgbImage {
+    let windows = windows(image.width, width);
+    let mut values = vec![0; width * image.height * 3];
+    values.par_chunks_mut(width * 3).zip(image.values.par_chunks(image.width * 3)).for_each(
+        |(out_row, in_row)| {
+            for (out, window) in out_row.chunks_exact_mut(3).zip(&windows) {
+                let pixels = in_row[window.first * 3..].chunks_exact(3);
+                let mut sums = [1_i32 << (PRECISION_BITS - 1); 3];
+                for (pixel, weight) in pixels.zip(&window.weights) {
+                    for (sum, value) in sums.iter_mut().zip(pixel) {
+                        *sum += i32::from(*value) * weight;
+                    }
+                }
+                out.copy_from_slice(&sums.map(to_byte));
+            }
+        },
+    );
+    RgbImage { width, height: image.height, values }
+}
+
+fn resize_columns(image: &RgbImage, height: usize) -> RgbImage {
+    let windows = windows(image.height, height);
+    let stride = image.width * 3;
+    let mut values = vec![0; stride * height];
+    values.par_chunks_mut(stride).zip(windows.par_iter()).for_each(|(out_row, window)| {
+        let mut sums = vec![1_i32 << (PRECISION_BITS - 1); stride];
+        let in_rows = image.values[window.first * stride..].chunks_exact(stride);
+        for (in_row, weight) in in_rows.zip(&window.weights) {
+            for (sum, value) in sums.iter_mut().zip(in_row) {
+                *sum += i32::from(*value) * weight;
+            }
+        }
+        for (out, sum) in out_row.iter_mut().zip(sums) {
+            *out = to_byte(sum);
+        }
+    });
+    RgbImage { width: image.width, height, values }
+}
+
+fn to_byte(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
+
+/// The values that make one new value: `weights.len()` of them from `first` on.
+struct Window {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+fn windows(old_len: usize, new_len: usize) -> Vec<Window> {
+    let scale = old_len as f64 / new_len as f64;
+    let widened = scale.max(1.0);
+    let support = SUPPORT * widened;
+    let window = |index: usize| {
+        let center = (index as f64 + 0.5) * scale;
+        let first = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(old_len);
+        let weight_at = |at: usize| cubic((at as f64 - center + 0.5) * (1.0 / widened));
+        let weights: Vec<f64> = (first..end).map(weight_at).collect();
+        let total: f64 = weights.iter().sum();
+        Window { first, weights: weights.iter().map(|w| fixed_point(w / total)).collect() }
+    };
+    (0..new_len).map(window).collect()
+}
+
+fn fixed_point(weight: f64) -> i32 {
+    let scaled = weight * f64::from(1_u32 << PRECISION_BITS);
+    (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
+}
+
+/// The cubic convolution kernel (Keys 1981) with a = -1/2.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
