@@ -1,10 +1,12 @@
 //! A low-rank adapter of the model: the variables that reinforcement fine-tuning trains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngExt;
 
+use crate::adapter_folder::{AdapterFile, LoraPair, TargetModules};
 use crate::error::ModelError;
 use crate::vlm::{Vlm, stream};
 
@@ -70,6 +72,68 @@ impl Adapter {
         Ok(Self { layers })
     }
 
+    /// Reads a PEFT folder made for this model.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or damaged, or a matrix does not fit the model's module.
+    pub fn load(dir: impl AsRef<Path>, model: &Vlm) -> Result<Self, ModelError> {
+        let dir = dir.as_ref();
+        let bad = |reason: String| ModelError::Adapter { path: dir.to_owned(), reason };
+        let mut layers = BTreeMap::new();
+        for (module, pair) in AdapterFile::load(dir)?.layers {
+            let name = format!("{module}.weight");
+            let Some(weight) = model.params().iter().find(|param| param.name() == name) else {
+                return Err(bad(format!("the model has no module {module}: another base?")));
+            };
+            let (outer, inner) = weight.var().dims2()?;
+            if pair.a.dim(1)? != inner || pair.b.dim(0)? != outer {
+                return Err(bad(format!(
+                    "{module} maps {inner} to {outer} values in this model, but {} to {} in the adapter: another base?",
+                    pair.a.dim(1)?,
+                    pair.b.dim(0)?
+                )));
+            }
+            let (a, b) = (Var::from_tensor(&pair.a)?, Var::from_tensor(&pair.b)?);
+            layers.insert(module, LoraLayer { a, b, scale: pair.scale });
+        }
+        Ok(Self { layers })
+    }
+
+    /// Writes a PEFT folder. `base` names the model it was made for.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>, base: &str) -> Result<(), ModelError> {
+        let rank = |layer: &LoraLayer| layer.a.dims()[0];
+        let first = self.layers.values().next();
+        let r = first.map_or(0, rank);
+        let alpha = first.map_or(0.0, |layer| layer.scale * rank(layer) as f64);
+        let pair = |layer: &LoraLayer| LoraPair {
+            a: layer.a.as_detached_tensor(),
+            b: layer.b.as_detached_tensor(),
+            scale: layer.scale,
+        };
+        let layers = self.layers.iter().map(|(module, layer)| (module.clone(), pair(layer)));
+        let file = AdapterFile {
+            r,
+            alpha,
+            targets: TargetModules::Pattern(self.pattern()),
+            layers: layers.collect(),
+            base: base.to_owned(),
+        };
+        file.save(dir)
+    }
+
+    /// A regular expression that matches the changed modules of the text decoder.
+    fn pattern(&self) -> String {
+        let names: BTreeSet<_> =
+            self.layers.keys().filter_map(|module| module.rsplit('.').next()).collect();
+        let names: Vec<_> = names.into_iter().collect();
+        format!(r".*language_model\.layers\.\d+\.(self_attn|mlp)\.({})", names.join("|"))
+    }
+
     /// An adapter of these layers, by module path.
     pub fn from_layers(layers: BTreeMap<String, LoraLayer>) -> Self {
         Self { layers }
@@ -105,8 +169,7 @@ impl Adapter {
         let copy = |var: &Var| Ok::<_, ModelError>(Var::from_tensor(&var.as_tensor().copy()?)?);
         let mut layers = BTreeMap::new();
         for (module, layer) in &self.layers {
-            let layer =
-                LoraLayer { a: copy(&layer.a)?, b: copy(&layer.b)?, scale: layer.scale };
+            let layer = LoraLayer { a: copy(&layer.a)?, b: copy(&layer.b)?, scale: layer.scale };
             layers.insert(module.clone(), layer);
         }
         Ok(Self { layers })

@@ -28,8 +28,8 @@ pub use policy::Policy;
 pub use processor::{ImageHash, ImageProcessor, MAX_ASPECT_RATIO, MAX_DECODED_PIXELS, Pixels};
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{ChatTokenizer, PromptTokens};
-pub use weights::{Weights, save_safetensors};
 pub use vlm::{
     Cache, Forward, Grad, Packed, Param, Picture, Segment, VisionFeatures, Vlm, image_positions,
     text_positions,
 };
+pub use weights::{Weights, save_safetensors};

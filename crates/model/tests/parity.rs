@@ -47,7 +47,8 @@ impl Case {
         if !self.has("pixel_values") {
             return vec![];
         }
-        let values: Vec<f32> = self.tensor("pixel_values").flatten_all().unwrap().to_vec1().unwrap();
+        let values: Vec<f32> =
+            self.tensor("pixel_values").flatten_all().unwrap().to_vec1().unwrap();
         let v = &config.vision;
         let width = v.in_channels * v.temporal_patch_size * v.patch_size * v.patch_size;
         let mut start = 0;
@@ -92,7 +93,10 @@ fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
     assert_eq!(ours.dims(), theirs.dims(), "{what}");
     let difference = (ours - theirs).unwrap().abs().unwrap().flatten_all().unwrap();
     let difference = f64::from(difference.max(0).unwrap().to_scalar::<f32>().unwrap());
-    assert!(difference <= tolerance, "{what}: differs by {difference:.2e}, allowed {tolerance:.0e}");
+    assert!(
+        difference <= tolerance,
+        "{what}: differs by {difference:.2e}, allowed {tolerance:.0e}"
+    );
 }
 
 fn assert_gradient(what: &str, ours: &Tensor, theirs: &Tensor) {
@@ -148,7 +152,8 @@ fn check_gradients(model: &Vlm, case: &Case, loss: &Tensor) {
             compared += 1;
         }
         if case.has("pixel_values") || !param.name().contains("visual") {
-            let grad = grads.get(param.var()).unwrap_or_else(|| panic!("{} untrained", param.name()));
+            let grad =
+                grads.get(param.var()).unwrap_or_else(|| panic!("{} untrained", param.name()));
             let size = grad.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
             assert!(size.is_finite() && size > 0.0, "{}: gradient of size {size}", param.name());
         }

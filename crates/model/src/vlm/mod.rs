@@ -15,8 +15,8 @@ use candle_core::Tensor;
 
 pub use cache::Cache;
 pub use pack::{Packed, Segment};
-pub use params::{Forward, Grad, Param};
 pub(crate) use params::stream;
+pub use params::{Forward, Grad, Param};
 pub use positions::{image_positions, text_positions};
 pub use vision::{Picture, VisionFeatures};
 

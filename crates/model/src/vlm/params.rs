@@ -147,8 +147,7 @@ impl<'a> Params<'a> {
         bias: bool,
     ) -> Result<Linear, ModelError> {
         let weight = self.matrix(&format!("{module}.weight"), &[outer, inner])?;
-        let bias =
-            if bias { Some(self.bias(&format!("{module}.bias"), outer)?) } else { None };
+        let bias = if bias { Some(self.bias(&format!("{module}.bias"), outer)?) } else { None };
         Ok(Linear { weight, bias })
     }
 

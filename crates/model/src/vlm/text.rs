@@ -107,9 +107,7 @@ impl<'a> PictureRows<'a> {
         let mut merged: Vec<u32> = (0..pack.len() as u32).collect();
         let (mut rows, mut pick) = (vec![], vec![]);
         for (index, &(row, picture, part)) in pack.image_rows.iter().enumerate() {
-            if picture >= features.len()
-                || starts[picture] + part as u32 >= starts[picture + 1]
-            {
+            if picture >= features.len() || starts[picture] + part as u32 >= starts[picture + 1] {
                 return Err(ModelError::Prompt {
                     reason: format!("picture {picture} of the batch has no feature {part}"),
                 });

@@ -43,10 +43,7 @@ pub(super) struct VisionTower {
 }
 
 impl VisionTower {
-    pub(super) fn new(
-        config: &VisionConfig,
-        params: &mut Params<'_>,
-    ) -> Result<Self, ModelError> {
+    pub(super) fn new(config: &VisionConfig, params: &mut Params<'_>) -> Result<Self, ModelError> {
         let root = "model.visual";
         let d = config.hidden_size;
         let patch = [
@@ -237,7 +234,10 @@ fn norm_params(
     name: &str,
     width: usize,
 ) -> Result<(Param, Param), ModelError> {
-    Ok((params.gain(&format!("{name}.weight"), width)?, params.bias(&format!("{name}.bias"), width)?))
+    Ok((
+        params.gain(&format!("{name}.weight"), width)?,
+        params.bias(&format!("{name}.bias"), width)?,
+    ))
 }
 
 fn norm(pass: &Forward<'_>, x: &Tensor, (w, b): &(Param, Param)) -> Result<Tensor, ModelError> {
@@ -245,11 +245,7 @@ fn norm(pass: &Forward<'_>, x: &Tensor, (w, b): &(Param, Param)) -> Result<Tenso
 }
 
 impl Block {
-    fn new(
-        config: &VisionConfig,
-        name: &str,
-        params: &mut Params<'_>,
-    ) -> Result<Self, ModelError> {
+    fn new(config: &VisionConfig, name: &str, params: &mut Params<'_>) -> Result<Self, ModelError> {
         let (d, f) = (config.hidden_size, config.intermediate_size);
         Ok(Self {
             norm1: norm_params(params, &format!("{name}.norm1"), d)?,

@@ -1,0 +1,421 @@
+//! The policy in action: it draws completions, chooses, and says how probable replies are.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use mmrag_core::{Choose, Completion, EngineError, Finish, Generate, Prompt, Sampling};
+use mmrag_ops::{TokenScores, linear, logprob_head};
+use rayon::prelude::*;
+
+use crate::adapter::Adapter;
+use crate::encoded::{Cluster, Encoded, EncodedImage, clusters, reply_segment};
+use crate::error::ModelError;
+use crate::policy::Policy;
+use crate::sampler::{Drawn, Sampler};
+use crate::vlm::{Cache, Forward, Grad, Packed, VisionFeatures};
+
+/// Tokens of one forward pass without gradients, about.
+const PASS_TOKENS: usize = 8192;
+
+/// Bytes of keys and values that are held at once, about.
+const CACHE_BYTES: usize = 1 << 30;
+
+/// Logits that exist at once, about.
+const LOGITS: usize = 1 << 22;
+
+/// A prompt and replies to it.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// What all replies answer; computed once.
+    pub prompt: Encoded,
+    /// Tokens of the replies, none empty.
+    pub replies: Vec<Vec<u32>>,
+}
+
+/// A policy with an adapter on, or without one.
+#[derive(Clone, Copy)]
+pub struct Actor<'a> {
+    policy: &'a Policy,
+    adapter: Option<&'a Adapter>,
+}
+
+/// The pictures of a pack, each once.
+#[derive(Default)]
+struct Album {
+    images: Vec<EncodedImage>,
+}
+
+impl Album {
+    fn index(&mut self, image: &EncodedImage) -> usize {
+        let known = self.images.iter().position(|other| other.hash == image.hash);
+        known.unwrap_or_else(|| {
+            self.images.push(image.clone());
+            self.images.len() - 1
+        })
+    }
+}
+
+impl<'a> Actor<'a> {
+    pub(crate) fn new(policy: &'a Policy, adapter: Option<&'a Adapter>) -> Self {
+        Self { policy, adapter }
+    }
+
+    /// The policy behind it.
+    pub fn policy(&self) -> &'a Policy {
+        self.policy
+    }
+
+    /// Natural logarithms of the probabilities of all reply tokens of all groups, in order, and the
+    /// entropies where they were drawn, at a temperature.
+    ///
+    /// The whole batch is one forward pass; the caller bounds its size.
+    ///
+    /// # Errors
+    ///
+    /// When a reply is empty or a token is unknown.
+    pub fn logprobs(
+        &self,
+        groups: &[Group],
+        temperature: f64,
+        grad: Grad,
+    ) -> Result<TokenScores, ModelError> {
+        let mut pack = Packed::default();
+        let mut album = Album::default();
+        let (mut rows, mut targets) = (vec![], vec![]);
+        for group in groups {
+            let whole = group.prompt.segment(0..group.prompt.len(), &mut |i| album.index(i));
+            let prompt = pack.push(&whole, vec![]);
+            for reply in &group.replies {
+                let Some((_, fed)) = reply.split_last() else {
+                    return Err(ModelError::Prompt { reason: "a reply has no token".into() });
+                };
+                rows.push(prompt.end as u32 - 1);
+                if !fed.is_empty() {
+                    let segment = reply_segment(fed, group.prompt.next_position);
+                    rows.extend(pack.push(&segment, vec![prompt.clone()]).map(|row| row as u32));
+                }
+                targets.extend(reply);
+            }
+        }
+        let pass = Forward { grad, adapter: self.adapter };
+        let hidden_td = self.hidden(&pass, &pack, &album, None)?;
+        let rows = Tensor::new(rows, hidden_td.device())?;
+        let drawn_td = hidden_td.index_select(&rows, 0)?;
+        let chunk = (LOGITS / targets.len().max(1)).max(256);
+        let head_vd = self.policy.vlm().head(&pass);
+        Ok(logprob_head(&drawn_td, &head_vd, &targets, temperature, chunk)?)
+    }
+
+    /// Draws `sampling.n` completions for each prompt.
+    ///
+    /// # Errors
+    ///
+    /// When memory is out.
+    pub fn sample(
+        &self,
+        prompts: &[Encoded],
+        sampling: &Sampling,
+    ) -> Result<Vec<Vec<Completion>>, ModelError> {
+        let mut all = Vec::with_capacity(prompts.len());
+        let mut start = 0;
+        while start < prompts.len() {
+            let end = self.fitting(&prompts[start..], sampling) + start;
+            let batch: Vec<&Encoded> = prompts[start..end].iter().collect();
+            all.extend(self.sample_batch(&batch, sampling, start)?);
+            start = end;
+        }
+        Ok(all)
+    }
+
+    /// How many prompts, from the first on, fit the cache; at least one.
+    fn fitting(&self, prompts: &[Encoded], sampling: &Sampling) -> usize {
+        let text = &self.policy.vlm().config().text;
+        let row_bytes = 8 * text.num_layers * text.num_kv_heads * text.head_dim;
+        let mut room = CACHE_BYTES / row_bytes;
+        for (index, prompt) in prompts.iter().enumerate() {
+            let rows = prompt.len() + sampling.n * sampling.max_new_tokens;
+            if rows > room && index > 0 {
+                return index;
+            }
+            room = room.saturating_sub(rows);
+        }
+        prompts.len()
+    }
+
+    fn sample_batch(
+        &self,
+        prompts: &[&Encoded],
+        sampling: &Sampling,
+        first_index: usize,
+    ) -> Result<Vec<Vec<Completion>>, ModelError> {
+        let config = &self.policy.vlm().config().text;
+        let device = self.policy.vlm().params()[0].var().device();
+        let rows = prompts.iter().map(|p| p.len() + sampling.n * sampling.max_new_tokens).sum();
+        let cache = Cache::new(config, rows, device)?;
+        let (placed, logits) = self.prefill(prompts, &cache)?;
+        let mut next_row = placed.iter().flat_map(|p| &p.seen).map(|r| r.end).max().unwrap_or(0);
+        let mut live = vec![];
+        for (index, (placed, prompt)) in placed.into_iter().zip(prompts).enumerate() {
+            for sample in 0..sampling.n {
+                let sampler = Sampler::new(sampling, first_index + index, sample);
+                live.push(Writing {
+                    prompt: index,
+                    seen: placed.seen.clone(),
+                    start: next_row,
+                    position: prompt.next_position,
+                    drawn: vec![],
+                    sampler,
+                    finish: None,
+                });
+                next_row += sampling.max_new_tokens;
+            }
+        }
+        self.decode(&cache, &mut live, logits, sampling)?;
+        let mut completions = vec![vec![]; prompts.len()];
+        for writing in live {
+            completions[writing.prompt].push(self.completion(writing));
+        }
+        Ok(completions)
+    }
+
+    /// Computes the prompts, each shared beginning once, and returns where they lie in the cache
+    /// and the logits `[prompts, v]` of what comes next.
+    fn prefill(
+        &self,
+        prompts: &[&Encoded],
+        cache: &Cache,
+    ) -> Result<(Vec<Placed>, Tensor), ModelError> {
+        let (mut placed, mut logits) = (vec![], vec![]);
+        let mut next_row = 0;
+        for clusters in passes(prompts) {
+            let (mut pack, mut album, mut last_rows) =
+                (Packed::default(), Album::default(), vec![]);
+            for cluster in clusters {
+                let first = prompts[cluster.members.start];
+                let trunk = next_row..next_row + cluster.trunk;
+                if cluster.trunk > 0 {
+                    let segment = first.segment(0..cluster.trunk, &mut |i| album.index(i));
+                    pack.push_cached(&segment, vec![], trunk.start);
+                    next_row = trunk.end;
+                }
+                for prompt in &prompts[cluster.members] {
+                    let rest = trunk.len()..prompt.len();
+                    let segment = prompt.segment(rest, &mut |i| album.index(i));
+                    let seen = if trunk.is_empty() { vec![] } else { vec![trunk.clone()] };
+                    let rows = pack.push_cached(&segment, seen.clone(), next_row);
+                    let own = next_row..next_row + rows.len();
+                    next_row = own.end;
+                    last_rows.push(rows.end as u32 - 1);
+                    placed.push(Placed { seen: seen.into_iter().chain([own]).collect() });
+                }
+            }
+            logits.push(self.last_logits(&pack, &album, last_rows, Some(cache))?);
+        }
+        Ok((placed, Tensor::cat(&logits, 0)?))
+    }
+
+    /// Logits at some rows of a pack.
+    fn last_logits(
+        &self,
+        pack: &Packed,
+        album: &Album,
+        rows: Vec<u32>,
+        cache: Option<&Cache>,
+    ) -> Result<Tensor, ModelError> {
+        let pass = Forward { grad: Grad::None, adapter: self.adapter };
+        let hidden_td = self.hidden(&pass, pack, album, cache)?;
+        let rows = Tensor::new(rows, hidden_td.device())?;
+        let last_nd = hidden_td.index_select(&rows, 0)?;
+        Ok(linear(&last_nd, &self.policy.vlm().head(&pass), None)?)
+    }
+
+    fn hidden(
+        &self,
+        pass: &Forward<'_>,
+        pack: &Packed,
+        album: &Album,
+        cache: Option<&Cache>,
+    ) -> Result<Tensor, ModelError> {
+        let features = self.policy.features(pass, &album.images)?;
+        let features: Vec<&VisionFeatures> = features.iter().map(Arc::as_ref).collect();
+        self.policy.vlm().hidden(pass, pack, &features, cache)
+    }
+
+    /// Draws a token for every live completion, again and again, until all have ended.
+    fn decode(
+        &self,
+        cache: &Cache,
+        writings: &mut [Writing],
+        prompt_logits: Tensor,
+        sampling: &Sampling,
+    ) -> Result<(), ModelError> {
+        let ends = &self.policy.vlm().config().eos;
+        let owners: Vec<u32> = writings.iter().map(|w| w.prompt as u32).collect();
+        let owners = Tensor::new(owners, prompt_logits.device())?;
+        let mut logits_bv = prompt_logits.index_select(&owners, 0)?;
+        loop {
+            let width = logits_bv.dim(1)?;
+            let values: Vec<f32> = logits_bv.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            let mut live: Vec<&mut Writing> =
+                writings.iter_mut().filter(|w| w.finish.is_none()).collect();
+            live.par_iter_mut().zip(values.par_chunks(width)).for_each(|(writing, logits)| {
+                writing.draw(logits, ends, sampling.max_new_tokens);
+            });
+            live.retain(|writing| writing.finish.is_none());
+            if live.is_empty() {
+                return Ok(());
+            }
+            let mut pack = Packed::default();
+            for writing in &live {
+                writing.push_last(&mut pack);
+            }
+            let rows = (0..live.len() as u32).collect();
+            logits_bv = self.last_logits(&pack, &Album::default(), rows, Some(cache))?;
+        }
+    }
+
+    fn completion(&self, writing: Writing) -> Completion {
+        let tokens: Vec<u32> = writing.drawn.iter().map(|drawn| drawn.token).collect();
+        Completion {
+            text: self.policy.decode(&tokens),
+            sampled_logprobs: writing.drawn.iter().map(|drawn| drawn.logprob).collect(),
+            tokens,
+            finish: writing.finish.unwrap_or(Finish::Length),
+        }
+    }
+
+    /// For each prompt, for each set of tokens, the probability that one of them comes next.
+    ///
+    /// # Errors
+    ///
+    /// When memory is out.
+    pub fn next_token_probabilities(
+        &self,
+        prompts: &[Encoded],
+        sets: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f64>>, ModelError> {
+        let prompts: Vec<&Encoded> = prompts.iter().collect();
+        let mut all = Vec::with_capacity(prompts.len());
+        for clusters in passes(&prompts) {
+            let (mut pack, mut album, mut last_rows) =
+                (Packed::default(), Album::default(), vec![]);
+            for cluster in clusters {
+                let first = prompts[cluster.members.start];
+                let trunk = first.segment(0..cluster.trunk, &mut |i| album.index(i));
+                let seen = match cluster.trunk {
+                    0 => vec![],
+                    _ => vec![pack.push(&trunk, vec![])],
+                };
+                for prompt in &prompts[cluster.members] {
+                    let rest = prompt.segment(cluster.trunk..prompt.len(), &mut |i| album.index(i));
+                    last_rows.push(pack.push(&rest, seen.clone()).end as u32 - 1);
+                }
+            }
+            let logits = self.last_logits(&pack, &album, last_rows, None)?;
+            let width = logits.dim(1)?;
+            let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+            all.extend(logits.chunks(width).map(|row| shares(row, sets)));
+        }
+        Ok(all)
+    }
+}
+
+/// Where a prompt lies in the cache.
+struct Placed {
+    seen: Vec<std::ops::Range<usize>>,
+}
+
+/// A completion that is being written.
+struct Writing {
+    prompt: usize,
+    seen: Vec<std::ops::Range<usize>>,
+    /// First row of its own in the cache.
+    start: usize,
+    /// Position of its first token.
+    position: u32,
+    drawn: Vec<Drawn>,
+    sampler: Sampler,
+    finish: Option<Finish>,
+}
+
+impl Writing {
+    fn draw(&mut self, logits: &[f32], ends: &[u32], max_new_tokens: usize) {
+        let drawn = self.sampler.draw(logits);
+        self.drawn.push(drawn);
+        if ends.contains(&drawn.token) {
+            self.finish = Some(Finish::Stop);
+        } else if self.drawn.len() >= max_new_tokens {
+            self.finish = Some(Finish::Length);
+        }
+    }
+
+    /// Feeds the last drawn token.
+    fn push_last(&self, pack: &mut Packed) {
+        let index = self.drawn.len() - 1;
+        let segment = reply_segment(&[self.drawn[index].token], self.position + index as u32);
+        let mut seen = self.seen.clone();
+        if index > 0 {
+            seen.push(self.start..self.start + index);
+        }
+        pack.push_cached(&segment, seen, self.start + index);
+    }
+}
+
+/// Clusters of prompts, cut into passes of bounded size.
+fn passes(prompts: &[&Encoded]) -> Vec<Vec<Cluster>> {
+    let mut passes: Vec<Vec<Cluster>> = vec![];
+    let mut tokens = usize::MAX;
+    for cluster in clusters(prompts) {
+        let members = prompts[cluster.members.clone()].iter();
+        let size = cluster.trunk + members.map(|p| p.len() - cluster.trunk).sum::<usize>();
+        if tokens.saturating_add(size) > PASS_TOKENS {
+            passes.push(vec![]);
+            tokens = 0;
+        }
+        tokens += size;
+        passes.last_mut().expect("the first cluster begins a pass").push(cluster);
+    }
+    passes
+}
+
+/// The probability of each set of tokens under the softmax of a row of logits.
+fn shares(logits: &[f32], sets: &[Vec<u32>]) -> Vec<f64> {
+    let largest = logits.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+    let weight = |logit: f32| f64::from(logit - largest).exp();
+    let total: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+    let of_set = |set: &Vec<u32>| set.iter().map(|&id| weight(logits[id as usize])).sum::<f64>();
+    sets.iter().map(|set| of_set(set) / total).collect()
+}
+
+impl Generate for Actor<'_> {
+    fn generate(
+        &self,
+        prompts: &[Prompt],
+        sampling: &Sampling,
+    ) -> Result<Vec<Vec<Completion>>, EngineError> {
+        let encoded = self.encode_all(prompts)?;
+        self.sample(&encoded, sampling).map_err(|e| EngineError::caused_by("generate", e))
+    }
+
+    fn count_tokens(&self, prompt: &Prompt) -> Result<usize, EngineError> {
+        let encoded = self.policy.encode(prompt);
+        Ok(encoded.map_err(|e| EngineError::caused_by(e.to_string(), e))?.len())
+    }
+}
+
+impl Choose for Actor<'_> {
+    fn choose(&self, prompts: &[Prompt], choices: &[&str]) -> Result<Vec<Vec<f64>>, EngineError> {
+        let failed = |e: ModelError| EngineError::caused_by(e.to_string(), e);
+        let sets = self.policy.tokenizer().choice_ids(choices).map_err(failed)?;
+        self.next_token_probabilities(&self.encode_all(prompts)?, &sets).map_err(failed)
+    }
+}
+
+impl Actor<'_> {
+    fn encode_all(&self, prompts: &[Prompt]) -> Result<Vec<Encoded>, EngineError> {
+        let encode = |prompt: &Prompt| {
+            self.policy.encode(prompt).map_err(|e| EngineError::caused_by(e.to_string(), e))
+        };
+        prompts.par_iter().map(encode).collect()
+    }
+}

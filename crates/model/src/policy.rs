@@ -1,0 +1,270 @@
+//! A model with its tokenizer, chat template and image processor.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use candle_core::Var;
+use mmrag_core::{ImageSource, Part, Prompt};
+
+use crate::actor::Actor;
+use crate::adapter::Adapter;
+use crate::config::VlmConfig;
+use crate::encoded::{Encoded, EncodedImage};
+use crate::error::ModelError;
+use crate::processor::{ImageHash, ImageProcessor};
+use crate::tokenizer::ChatTokenizer;
+use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, text_positions};
+use crate::weights::{Weights, save_safetensors};
+
+/// Files of a checkpoint's folder that go along unchanged when it is saved elsewhere.
+const COMPANIONS: [&str; 10] = [
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// Image tokens whose features are kept at most.
+const CACHED_TOKENS: usize = 1 << 18;
+
+/// A model with everything needed to use it.
+pub struct Policy {
+    vlm: Vlm,
+    tokenizer: ChatTokenizer,
+    processor: ImageProcessor,
+    dir: PathBuf,
+    seen: Mutex<Seen>,
+}
+
+/// Features of pictures under the current weights.
+#[derive(Default)]
+struct Seen {
+    features: HashMap<ImageHash, Arc<VisionFeatures>>,
+    tokens: usize,
+}
+
+impl Policy {
+    /// Loads a checkpoint's folder.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or does not fit the others.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let dir = dir.as_ref();
+        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?)?;
+        Self::assemble(vlm, dir)
+    }
+
+    /// Draws random weights for a folder that holds everything but the weights.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or does not fit the others.
+    pub fn random(dir: impl AsRef<Path>, seed: u64) -> Result<Self, ModelError> {
+        Self::random_scaled(dir, seed, 0.02)
+    }
+
+    /// As [`Self::random`], with another deviation than 0.02 for the matrices.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or does not fit the others.
+    pub fn random_scaled(dir: impl AsRef<Path>, seed: u64, scale: f64) -> Result<Self, ModelError> {
+        let dir = dir.as_ref();
+        Self::assemble(Vlm::random(VlmConfig::load(dir)?, seed, scale)?, dir)
+    }
+
+    fn assemble(vlm: Vlm, dir: &Path) -> Result<Self, ModelError> {
+        let tokenizer = ChatTokenizer::load(dir)?;
+        let (known, rows) = (tokenizer.vocab_size(), vlm.config().text.vocab_size);
+        if known > rows {
+            return Err(ModelError::Tokenizer {
+                path: dir.to_owned(),
+                reason: format!("it knows {known} tokens, the model {rows}"),
+            });
+        }
+        let processor = ImageProcessor::load(dir)?;
+        Ok(Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() })
+    }
+
+    /// Writes the model as a folder like the one it came from, the weights in `f32`.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<(), ModelError> {
+        let dir = dir.as_ref();
+        let failed = |path: PathBuf| move |source| ModelError::Write { path, source };
+        std::fs::create_dir_all(dir).map_err(failed(dir.to_owned()))?;
+        for name in COMPANIONS {
+            let (from, to) = (self.dir.join(name), dir.join(name));
+            if from.exists() && from != to {
+                std::fs::copy(&from, &to).map_err(failed(to))?;
+            }
+        }
+        let named: Vec<_> = self
+            .vlm
+            .params()
+            .iter()
+            .map(|param| (param.name().to_owned(), param.var().as_tensor().clone()))
+            .collect();
+        save_safetensors(dir.join("model.safetensors"), &named)
+    }
+
+    /// The folder it was loaded from.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The model.
+    pub fn vlm(&self) -> &Vlm {
+        &self.vlm
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
+    }
+
+    /// The image processor.
+    pub fn processor(&self) -> &ImageProcessor {
+        &self.processor
+    }
+
+    /// The model's own variables by name, in a fixed order, for full training.
+    pub fn vars(&self) -> Vec<(String, Var)> {
+        let named = |param: &crate::vlm::Param| (param.name().to_owned(), param.var().clone());
+        self.vlm.params().iter().map(named).collect()
+    }
+
+    /// The policy with an adapter on, or without one: the reference policy.
+    pub fn with<'a>(&'a self, adapter: Option<&'a Adapter>) -> Actor<'a> {
+        Actor::new(self, adapter)
+    }
+
+    /// A prompt as tokens, positions and patches.
+    ///
+    /// # Errors
+    ///
+    /// When a picture does not decode or the chat template refuses the messages.
+    pub fn encode(&self, prompt: &Prompt) -> Result<Encoded, ModelError> {
+        let mut pictures = vec![];
+        for source in images(prompt) {
+            let pixels = self.processor.process(source)?;
+            let picture = Picture { values: pixels.values, grid: pixels.grid };
+            pictures.push((pixels.hash, Arc::new(picture)));
+        }
+        let counts: Vec<usize> =
+            pictures.iter().map(|(_, picture)| self.processor.tokens(picture.grid)).collect();
+        let tokens = self.tokenizer.encode_prompt(prompt, &counts)?;
+        Ok(self.place(tokens.ids, pictures, tokens.opens_think))
+    }
+
+    /// The tokens of a reply, with the end of the turn.
+    ///
+    /// # Errors
+    ///
+    /// When the tokenizer refuses the text.
+    pub fn encode_reply(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let mut tokens = self.tokenizer.encode_reply(text)?;
+        tokens.push(self.tokenizer.end_of_turn());
+        Ok(tokens)
+    }
+
+    /// The text of tokens, special ones left out.
+    pub fn decode(&self, tokens: &[u32]) -> String {
+        self.tokenizer.decode(tokens)
+    }
+
+    /// Gives each token its position, and each picture its tokens.
+    fn place(
+        &self,
+        tokens: Vec<u32>,
+        pictures: Vec<(ImageHash, Arc<Picture>)>,
+        opens_think: bool,
+    ) -> Encoded {
+        let merge = self.processor.merge_size;
+        let mut positions = Vec::with_capacity(tokens.len());
+        let (mut next_position, mut images) = (0, vec![]);
+        let mut pictures = pictures.into_iter();
+        while positions.len() < tokens.len() {
+            let at = positions.len();
+            if tokens[at] == self.tokenizer.image_token() {
+                let (hash, picture) = pictures.next().expect("encode_prompt counts placeholders");
+                let [t, h, w] = picture.grid;
+                positions.extend(image_positions(next_position, [t, h / merge, w / merge]));
+                next_position += t.max(h / merge).max(w / merge) as u32;
+                images.push(EncodedImage { hash, picture, tokens: at..positions.len() });
+            } else {
+                positions.extend(text_positions(next_position, 1));
+                next_position += 1;
+            }
+        }
+        Encoded { tokens, positions, images, next_position, opens_think }
+    }
+
+    /// The features of pictures, computed where they are not known yet; with `Grad::Full`, always.
+    pub(crate) fn features(
+        &self,
+        pass: &Forward<'_>,
+        images: &[EncodedImage],
+    ) -> Result<Vec<Arc<VisionFeatures>>, ModelError> {
+        let mut seen = self.seen.lock().expect("no thread panics while it holds the lock");
+        if pass.grad == Grad::Full {
+            // The weights are about to change.
+            *seen = Seen::default();
+            let pictures: Vec<_> = images.iter().map(|image| &*image.picture).collect();
+            return Ok(self.vlm.see(pass, &pictures)?.into_iter().map(Arc::new).collect());
+        }
+        let mut new: Vec<&EncodedImage> = vec![];
+        for image in images {
+            let is_new = !seen.features.contains_key(&image.hash);
+            if is_new && new.iter().all(|other| other.hash != image.hash) {
+                new.push(image);
+            }
+        }
+        let pictures: Vec<_> = new.iter().map(|image| &*image.picture).collect();
+        // An adapter changes the text decoder alone.
+        let bare = Forward { grad: Grad::None, adapter: None };
+        let features = self.vlm.see(&bare, &pictures)?;
+        let fresh: HashMap<_, _> =
+            new.iter().map(|image| image.hash).zip(features.into_iter().map(Arc::new)).collect();
+        let known = |image: &EncodedImage| {
+            fresh.get(&image.hash).or_else(|| seen.features.get(&image.hash)).cloned()
+        };
+        let result = images
+            .iter()
+            .map(|image| known(image).expect("each picture was known or computed"))
+            .collect();
+        seen.keep(fresh);
+        Ok(result)
+    }
+}
+
+impl Seen {
+    /// Keeps features; forgets all others when there is no room.
+    fn keep(&mut self, fresh: HashMap<ImageHash, Arc<VisionFeatures>>) {
+        let rows = |f: &Arc<VisionFeatures>| f.embeds_md.dims()[0];
+        let new: usize = fresh.values().map(rows).sum();
+        if self.tokens + new > CACHED_TOKENS {
+            *self = Self::default();
+        }
+        self.tokens += new;
+        self.features.extend(fresh);
+    }
+}
+
+/// The pictures of a prompt, in order.
+fn images(prompt: &Prompt) -> impl Iterator<Item = &ImageSource> {
+    prompt.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+        Part::Image(source) => Some(source),
+        Part::Text(_) => None,
+    })
+}

@@ -1,0 +1,244 @@
+//! The policy as an engine: what it samples is what it scores, alone or in a batch, with or
+//! without shared prefixes and adapters.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mmrag_core::{Choose, ImageSource, Message, Part, Prompt, Role, Sampling};
+use mmrag_model::{
+    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraSpec, Policy, write_small_tokenizer,
+};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Largest difference of two log-probabilities of one token.
+const TOLERANCE: f32 = 1e-5;
+
+/// A folder of a tiny random model with a tokenizer of its own.
+fn folder(dir: &Path) {
+    let texts = ["The red tower of Velmor has two windows. Yes No yes no <answer>Yes</answer>"; 4];
+    let texts = texts.iter().map(|&text| text.to_owned());
+    let size = write_small_tokenizer(dir, texts, 360).unwrap();
+    let config = std::fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3_vl_tiny/config.json"),
+    );
+    let mut config: serde_json::Value = serde_json::from_slice(&config.unwrap()).unwrap();
+    let tokenizer = std::fs::read(dir.join("tokenizer.json")).unwrap();
+    let tokenizer: serde_json::Value = serde_json::from_slice(&tokenizer).unwrap();
+    let id = |text: &str| {
+        let added = tokenizer["added_tokens"].as_array().unwrap();
+        added.iter().find(|token| token["content"] == text).unwrap()["id"].clone()
+    };
+    config["text_config"]["vocab_size"] = size.into();
+    config["image_token_id"] = id("<|image_pad|>");
+    config["video_token_id"] = id("<|video_pad|>");
+    config["vision_start_token_id"] = id("<|vision_start|>");
+    config["vision_end_token_id"] = id("<|vision_end|>");
+    config["eos_token_id"] = id("<|im_end|>");
+    config["text_config"]["eos_token_id"] = id("<|im_end|>");
+    config["vision_config"]["patch_size"] = 8.into();
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+}
+
+fn policy() -> Policy {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path());
+    // A large deviation, so that the random model has opinions.
+    Policy::random_scaled(dir.path(), 3, 0.2).unwrap()
+}
+
+/// A random picture as PNG bytes.
+fn picture(rng: &mut ChaCha8Rng) -> Part {
+    let (w, h) = (rng.random_range(20..90), rng.random_range(20..90));
+    let image = image::RgbImage::from_fn(w, h, |_, _| image::Rgb(rng.random()));
+    let mut bytes = std::io::Cursor::new(vec![]);
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    Part::Image(ImageSource::Bytes(Arc::from(bytes.into_inner())))
+}
+
+fn words(rng: &mut ChaCha8Rng, n: usize) -> Part {
+    let all = ["red ", "tower ", "of ", "Velmor ", "two ", "windows ", "xq7 "];
+    Part::Text((0..n).map(|_| all[rng.random_range(0..all.len())]).collect())
+}
+
+fn prompt(rng: &mut ChaCha8Rng, shared: &[Part], pictures: usize) -> Prompt {
+    let mut parts = shared.to_vec();
+    for _ in 0..pictures {
+        let n = rng.random_range(1..8);
+        parts.push(words(rng, n));
+        parts.push(picture(rng));
+    }
+    let n = rng.random_range(1..8);
+    parts.push(words(rng, n));
+    Prompt { messages: vec![Message { role: Role::User, parts }], reply_prefix: String::new() }
+}
+
+fn adapter(policy: &Policy, seed: u64) -> Adapter {
+    let spec = LoraSpec { r: 3, alpha: 6.0, targets: ALL_TARGETS.map(str::to_owned).to_vec() };
+    let adapter = Adapter::new(policy.vlm(), &spec, seed).unwrap();
+    // Away from zero, so that it changes something.
+    for (name, var) in adapter.vars() {
+        if name.ends_with("lora_B.weight") {
+            let noise = var.randn_like(0.0, 0.1).unwrap();
+            var.set(&noise).unwrap();
+        }
+    }
+    adapter
+}
+
+fn values(tensor: &candle_core::Tensor) -> Vec<f32> {
+    tensor.to_vec1().unwrap()
+}
+
+fn assert_close(what: &str, a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (index, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= TOLERANCE, "{what}[{index}]: {a} and {b}");
+    }
+}
+
+/// Each reply with a copy of the prompt of its own: separate code from the shared form.
+fn repeated(policy: &Policy, adapter: Option<&Adapter>, groups: &[Group]) -> Vec<f32> {
+    let mut all = vec![];
+    for group in groups {
+        for reply in &group.replies {
+            let mut whole = group.prompt.clone();
+            for &token in reply {
+                whole.tokens.push(token);
+                whole.positions.push([whole.next_position; 3]);
+                whole.next_position += 1;
+            }
+            for at in group.prompt.len()..whole.len() {
+                let before = cut(&whole, at);
+                let set = vec![vec![whole.tokens[at]]];
+                let p = policy.with(adapter).next_token_probabilities(&[before], &set).unwrap();
+                all.push(p[0][0].ln() as f32);
+            }
+        }
+    }
+    all
+}
+
+fn cut(whole: &Encoded, len: usize) -> Encoded {
+    let mut cut = whole.clone();
+    cut.tokens.truncate(len);
+    cut.positions.truncate(len);
+    cut
+}
+
+#[test]
+fn what_is_sampled_is_what_is_scored() {
+    let policy = policy();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let shared = [words(&mut rng, 30), picture(&mut rng)];
+    let prompts: Vec<Prompt> =
+        (0..5).map(|i| prompt(&mut rng, if i < 3 { &shared } else { &[] }, i % 3)).collect();
+    let encoded: Vec<Encoded> = prompts.iter().map(|p| policy.encode(p).unwrap()).collect();
+    let sampling =
+        Sampling { temperature: 0.9, top_p: 1.0, top_k: 0, max_new_tokens: 9, n: 4, seed: 5 };
+    let adapter = adapter(&policy, 1);
+    for adapter in [None, Some(&adapter)] {
+        let actor = policy.with(adapter);
+        let together = actor.sample(&encoded, &sampling).unwrap();
+        let groups: Vec<Group> = encoded
+            .iter()
+            .zip(&together)
+            .map(|(prompt, completions)| Group {
+                prompt: prompt.clone(),
+                replies: completions.iter().map(|c| c.tokens.clone()).collect(),
+            })
+            .collect();
+        let sampled: Vec<f32> =
+            together.iter().flatten().flat_map(|c| c.sampled_logprobs.clone()).collect();
+        let batched = actor.logprobs(&groups, 0.9, Grad::None).unwrap();
+        assert_close("in one batch", &values(&batched.logprobs_t), &sampled);
+        let alone: Vec<f32> = groups
+            .iter()
+            .flat_map(|group| {
+                let one = std::slice::from_ref(group);
+                values(&actor.logprobs(one, 0.9, Grad::None).unwrap().logprobs_t)
+            })
+            .collect();
+        assert_close("each group alone", &alone, &sampled);
+    }
+}
+
+#[test]
+fn greedy_is_the_most_probable_and_seeds_repeat() {
+    let policy = policy();
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let encoded = [policy.encode(&prompt(&mut rng, &[], 1)).unwrap()];
+    let greedy = policy.with(None).sample(&encoded, &Sampling::greedy(6)).unwrap();
+    let tokens = &greedy[0][0].tokens;
+    let group = Group { prompt: encoded[0].clone(), replies: vec![tokens.clone()] };
+    let scores = policy.with(None).logprobs(&[group], 1.0, Grad::None).unwrap();
+    assert_close("greedy", &values(&scores.logprobs_t), &greedy[0][0].sampled_logprobs);
+    let sampling =
+        Sampling { temperature: 1.0, top_p: 0.9, top_k: 20, max_new_tokens: 6, n: 3, seed: 5 };
+    let once = policy.with(None).sample(&encoded, &sampling).unwrap();
+    assert_eq!(once, policy.with(None).sample(&encoded, &sampling).unwrap());
+    let other = Sampling { seed: 6, ..sampling };
+    assert_ne!(once, policy.with(None).sample(&encoded, &other).unwrap());
+}
+
+#[test]
+fn choices_do_not_depend_on_the_batch() {
+    let policy = policy();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let shared = [words(&mut rng, 40)];
+    let prompts: Vec<Prompt> = (0..6).map(|i| prompt(&mut rng, &shared, i % 2)).collect();
+    let together = policy.with(None).choose(&prompts, &["Yes", "No"]).unwrap();
+    for (prompt, expected) in prompts.iter().zip(&together) {
+        let alone = policy.with(None).choose(std::slice::from_ref(prompt), &["Yes", "No"]).unwrap();
+        for (a, b) in alone[0].iter().zip(expected) {
+            assert!((a - b).abs() < 1e-6 && *a > 0.0 && *a < 1.0, "{a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn saved_is_loaded() {
+    let policy = policy();
+    let dir = tempfile::tempdir().unwrap();
+    policy_from_kept_folder(&policy, dir.path());
+}
+
+fn policy_from_kept_folder(policy: &Policy, dir: &Path) {
+    folder(dir);
+    policy.save(dir).unwrap();
+    let again = Policy::load(dir).unwrap();
+    for ((name, a), (_, b)) in policy.vars().iter().zip(&again.vars()) {
+        let flat = |v: &candle_core::Var| v.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(flat(a), flat(b), "{name}");
+    }
+    let adapter = adapter(policy, 4);
+    adapter.save(dir.join("adapter"), "tiny").unwrap();
+    let loaded = Adapter::load(dir.join("adapter"), policy.vlm()).unwrap();
+    assert_eq!(loaded.vars().len(), adapter.vars().len());
+    for ((name, a), (_, b)) in adapter.vars().iter().zip(&loaded.vars()) {
+        assert_eq!(a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap(), "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn shared_prefix_is_the_repeated_prompt(seed in any::<u64>(), pictures in 2usize..4) {
+        let policy = policy();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let adapter = adapter(&policy, seed);
+        let groups: Vec<Group> = (0..2)
+            .map(|_| Group {
+                prompt: policy.encode(&prompt(&mut rng, &[], pictures)).unwrap(),
+                replies: [1usize, 4, 2]
+                    .map(|len| (0..len).map(|_| rng.random_range(10..200)).collect())
+                    .to_vec(),
+            })
+            .collect();
+        let shared = policy.with(Some(&adapter)).logprobs(&groups, 1.0, Grad::None).unwrap();
+        let slow = repeated(&policy, Some(&adapter), &groups);
+        assert_close("shared", &values(&shared.logprobs_t), &slow);
+    }
+}

@@ -1,0 +1,103 @@
+//! Chat templates render as transformers renders them.
+
+use std::path::{Path, PathBuf};
+
+use mmrag_model::{ChatTemplate, RenderOptions};
+use serde_json::{Value, json};
+
+fn check(source: &str, messages: &Value, expected: &str) {
+    let template = ChatTemplate::parse(Path::new("t.jinja"), source.to_owned()).unwrap();
+    let rendered = template.render(messages, RenderOptions::default()).unwrap();
+    assert_eq!(rendered, expected, "{source}");
+}
+
+/// Each expected text is what Jinja2 gives with transformers' settings.
+#[test]
+fn features_that_published_templates_use() {
+    let one = json!([{"role": "user", "content": "  Hi </think> there\n"}]);
+    let rows = [
+        ("{% for m in messages %}\n  {{ m.role }}\n{% endfor %}\n", "  user\n"),
+        ("    {% if true %}\nx\n    {% endif %}\ny", "x\ny"),
+        ("{{ messages[0].content.split('</think>')[-1].lstrip() }}|", "there\n|"),
+        ("{{ messages[0]['content'] | trim }}", "Hi </think> there"),
+        ("{{ messages[0].content.strip().startswith('Hi') }}", "True"),
+        (
+            "{% set n = namespace(i=0) %}{% for m in messages %}{% set n.i = n.i + 1 %}{% endfor %}{{ n.i }}",
+            "1",
+        ),
+        (
+            "{% for i in [1, 2, 3] %}{% if i == 2 %}{% continue %}{% endif %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+            "1",
+        ),
+        ("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f('&') }}", "<&>"),
+        (
+            "{{ {'b': ['<', 1.5, none, true], 'a': 'ü'} | tojson }}",
+            "{\"b\": [\"<\", 1.5, null, true], \"a\": \"ü\"}",
+        ),
+        (
+            "{% for m in messages[::-1] %}{{ loop.index0 }}{% endfor %}{{ missing.x is defined }}",
+            "0False",
+        ),
+        ("{{ bos_token }}{{ add_generation_prompt }}", "True"),
+        ("{{ strftime_now is defined }}", "False"),
+    ];
+    for (source, expected) in rows {
+        check(source, &one, expected);
+    }
+}
+
+#[test]
+fn a_refusal_names_the_file_and_the_reason() {
+    let parse = |source: &str| ChatTemplate::parse(Path::new("t.jinja"), source.to_owned());
+    let template = parse("{{ raise_exception('roles must alternate') }}").unwrap();
+    let error = template.render(&json!([]), RenderOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("t.jinja") && error.contains("roles must alternate"), "{error}");
+    let error = parse("{% if %}").unwrap_err().to_string();
+    assert!(error.contains("t.jinja"), "{error}");
+}
+
+#[test]
+fn a_template_is_found_in_each_of_its_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let render = || {
+        let template = ChatTemplate::load(dir.path()).unwrap();
+        template.render(&json!([]), RenderOptions::default()).unwrap()
+    };
+    assert!(ChatTemplate::load(dir.path()).is_err());
+    let named = r#"{"eos_token": {"content": "E"}, "chat_template":
+        [{"name": "tool", "template": "no"}, {"name": "default", "template": "named {{ eos_token }}"}]}"#;
+    write("tokenizer_config.json", named);
+    assert_eq!(render(), "named E");
+    write("chat_template.json", r#"{"chat_template": "json {{ eos_token }}"}"#);
+    assert_eq!(render(), "json E");
+    write("chat_template.jinja", "jinja");
+    assert_eq!(render(), "jinja");
+}
+
+#[test]
+fn the_fixtures_render_as_transformers_renders_them() {
+    let Some(fixtures) = std::env::var_os("MMRAG_FIXTURES").map(PathBuf::from) else {
+        println!("skipped: MMRAG_FIXTURES is not set");
+        return;
+    };
+    let mut cases = 0;
+    for entry in std::fs::read_dir(fixtures.join("chat_templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file: Value = serde_json::from_str(&text).unwrap();
+        let source = file["template"].as_str().unwrap().to_owned();
+        let template = ChatTemplate::parse(&path, source).unwrap();
+        for case in file["cases"].as_array().unwrap() {
+            let flag = |key: &str| case.get(key).and_then(Value::as_bool).unwrap_or(false);
+            let options = RenderOptions {
+                add_generation_prompt: flag("add_generation_prompt"),
+                add_vision_id: flag("add_vision_id"),
+            };
+            let rendered = template.render(&case["messages"], options).unwrap();
+            assert_eq!(rendered, case["rendered"].as_str().unwrap(), "{}", path.display());
+            cases += 1;
+        }
+    }
+    assert!(cases > 0, "the folder holds no cases");
+}
