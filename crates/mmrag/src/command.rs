@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod data;
+pub(crate) mod model;
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

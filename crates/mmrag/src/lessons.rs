@@ -135,6 +135,28 @@ impl LessonPlan {
     }
 }
 
+/// The texts of `count` lessons of every kind, to train a tokenizer on.
+pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
+    let even = Phase {
+        lessons: count,
+        describe: 0.2,
+        read: 0.2,
+        filter: 0.2,
+        rank: 0.4,
+        documents: [2, 12],
+        reasoning: 0.7,
+    };
+    let plan = LessonPlan::new(0, vec![even]);
+    (0..count).filter_map(move |index| plan.lesson(index)).flat_map(|lesson| {
+        let parts = lesson.prompt.messages.into_iter().flat_map(|message| message.parts);
+        let texts = parts.filter_map(|part| match part {
+            Part::Text(text) => Some(text),
+            Part::Image(_) => None,
+        });
+        texts.chain([lesson.reply]).collect::<Vec<_>>()
+    })
+}
+
 fn stream(seed: u64, index: usize) -> ChaCha8Rng {
     let mut hash = Sha256::new();
     hash.update(b"lesson\0");

@@ -7,9 +7,11 @@
 mod command;
 mod dataset;
 mod lessons;
+mod notes;
 mod output;
 mod overlay;
 mod progress;
+mod small_model;
 mod stop;
 
 use std::process::ExitCode;
@@ -31,11 +33,15 @@ enum Command {
     /// Make the built-in data set, or look at a data set's files
     #[command(subcommand)]
     Data(command::data::DataCommand),
+    /// Make a new small model, or look at a model's folder
+    #[command(subcommand)]
+    Model(command::model::ModelCommand),
 }
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Data(command) => command.run(),
+        Command::Model(command) => command.run(),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! The shape of the built-in small model.
 
+use candle_core::Tensor;
+use mmrag_model::{ModelError, Param, Vlm};
 use serde_json::{Value, json};
 
 /// Tokens of the small model's vocabulary.
@@ -87,4 +89,43 @@ fn vision() -> Value {
         "initializer_range": 0.02,
         "rope_parameters": { "rope_type": "axial", "rope_theta": 10_000.0 },
     })
+}
+
+/// The weights that a small model begins with, from weights of deviation 1: matrices shrink with
+/// the number of inputs, those that add to the residual stream also with the depth, embeddings to
+/// 0.02; norms and biases stay.
+///
+/// # Errors
+///
+/// When memory is out.
+pub(crate) fn initialised(model: &Vlm) -> Result<Vec<(String, Tensor)>, ModelError> {
+    let depth = |name: &str| {
+        let config = model.config();
+        if name.contains("visual") { config.vision.depth } else { config.text.num_layers }
+    };
+    let scaled = |param: &Param| {
+        let (name, weight) = (param.name(), param.var().as_tensor());
+        let tensor = match weight.dims() {
+            [_] => weight.clone(),
+            [_, inputs @ ..] => {
+                let inputs = inputs.iter().product::<usize>();
+                (weight * deviation(name, inputs, depth(name)))?
+            }
+            [] => weight.clone(),
+        };
+        Ok((name.to_owned(), tensor))
+    };
+    model.params().iter().map(scaled).collect()
+}
+
+fn deviation(name: &str, inputs: usize, depth: usize) -> f64 {
+    const TO_RESIDUAL: [&str; 4] = ["o_proj", "down_proj", "attn.proj", "mlp.linear_fc2"];
+    let by_inputs = 0.6 / (inputs as f64).sqrt();
+    if name.contains("embed_tokens") || name.contains("pos_embed") {
+        0.02
+    } else if TO_RESIDUAL.iter().any(|part| name.contains(part)) {
+        by_inputs / (2.0 * depth as f64).sqrt()
+    } else {
+        by_inputs
+    }
 }
