@@ -128,7 +128,9 @@ pub fn policy_loss(rule: &LossRule, rows: &[LossRow<'_>], totals: Totals) -> Los
                 pull += scale * token.slope_ratio * ratio(t) * ratio_share;
             }
         }
-        gradient.iter_mut().for_each(|g| *g += pull);
+        for slope in &mut gradient {
+            *slope += pull;
+        }
         output.gradients.push(gradient);
         output.tally.add_row(rule, row, &ratio);
     }

@@ -1,5 +1,7 @@
 //! Advantages, losses, gradients and metrics agree with the numbers TRL gives in float64.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
 use std::path::PathBuf;
 
 use mmrag_train::{

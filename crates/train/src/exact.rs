@@ -1,0 +1,203 @@
+//! The filter's update without sampling.
+//!
+//! A verdict is one of two, so the expected reward `J = p·r_yes + (1 - p)·r_no` is known, with
+//! `p = sigmoid(g)` and `g` the gap between the log-probabilities of Yes and No where the two
+//! replies part. Its derivative is `dJ/dg = p (1 - p) (r_yes - r_no)`: no draws, no variance. The
+//! divergence from the reference is that of the two Bernoulli distributions, whose derivative with
+//! respect to `g` is `p (1 - p) (g - g_ref)`.
+
+use mmrag_core::{Completion, Finish};
+use mmrag_task::{Reply, Stage};
+use rayon::prelude::*;
+
+use crate::batch::{PassSettings, gradients, group_tokens, score};
+use crate::cases::{Cases, Draw, TrainingCase};
+use crate::error::TrainError;
+use crate::learner::{Learner, ReplyGroup, View};
+use crate::metrics::Metrics;
+use crate::session::Session;
+use crate::settings::GrpoSettings;
+
+/// A case with its two replies and what each is worth.
+struct Verdict {
+    helps: bool,
+    weight: f64,
+    reward_yes: f64,
+    reward_no: f64,
+}
+
+/// One step of the filter stage by the exact gradient.
+pub(crate) fn exact_step<L: Learner>(
+    session: &mut Session<'_, '_, L>,
+    stage: &Stage,
+    cases: &mut Cases<'_>,
+    settings: &GrpoSettings,
+    draw: Draw,
+) -> Result<Metrics, TrainError> {
+    let learner = session.learner;
+    let cases = cases.draw(draw)?;
+    let verdicts: Vec<Verdict> = cases.iter().map(|case| verdict(learner, stage, case)).collect();
+    let groups: Vec<ReplyGroup<L::Encoded>> = cases
+        .par_iter()
+        .map(|case| {
+            let prompt = learner.encode(&stage.prompt(&case.case))?;
+            Ok(ReplyGroup { prompt, replies: branches(learner, stage) })
+        })
+        .collect::<Result<_, _>>()
+        .map_err(TrainError::policy("encode a prompt", draw.step))?;
+    let how = PassSettings {
+        tokens_per_pass: settings.tokens_per_pass,
+        temperature: settings.rollout.temperature,
+        step: draw.step,
+    };
+    let beta = settings.loss.beta;
+    let reference = match beta {
+        0.0 => None,
+        _ => Some(gaps(&score(learner, &groups, &how, View::Reference)?)),
+    };
+    let mut measured = Measured::default();
+    let share = 1.0 / verdicts.len() as f64;
+    let gradients = gradients(learner, &groups, &how, |first, scores| {
+        let rows: Vec<Vec<f64>> = scores.rows().map(|row| row.logprobs.to_vec()).collect();
+        let mut slopes = Vec::with_capacity(rows.len());
+        for (offset, pair) in rows.chunks(2).enumerate() {
+            let index = first / 2 + offset;
+            let verdict = &verdicts[index];
+            let gap = gap(pair);
+            let reference = reference.as_ref().map(|gaps| gaps[index]);
+            measured.add(verdict, pair, reference);
+            let slope = share * slope(verdict, gap, beta, reference);
+            slopes.extend([(&pair[0], slope), (&pair[1], -slope)].map(at_branch));
+        }
+        slopes
+    })?;
+    let (norm, rate) = session.update(&gradients)?;
+    let tokens = groups.iter().map(|group| group_tokens(learner, group)).sum();
+    let mut metrics = measured.metrics(beta);
+    metrics.set("grad_norm", norm);
+    metrics.set("learning_rate", rate);
+    metrics.set("num_tokens", session.count_tokens(tokens));
+    Ok(metrics)
+}
+
+/// The derivative of a case's loss with respect to the gap.
+fn slope(verdict: &Verdict, gap: f64, beta: f64, reference: Option<f64>) -> f64 {
+    let p = sigmoid(gap);
+    let pull = verdict.weight * (verdict.reward_yes - verdict.reward_no);
+    let divergence = reference.map_or(0.0, |reference| beta * (gap - reference));
+    p * (1.0 - p) * (divergence - pull)
+}
+
+/// The slope at the reply's last token, where the replies part, and 0 before it.
+fn at_branch((reply, slope): (&Vec<f64>, f64)) -> Vec<f64> {
+    let mut slopes = vec![0.0; reply.len()];
+    if let Some(last) = slopes.last_mut() {
+        *last = slope;
+    }
+    slopes
+}
+
+/// The replies Yes and No, up to and including the token at which they part.
+fn branches<L: Learner>(learner: &L, stage: &Stage) -> Vec<Vec<u32>> {
+    let [mut yes, mut no] = [true, false]
+        .map(|helps| learner.encode_reply(&stage.render(&Reply::Filter { think: None, helps })));
+    let shared = yes.iter().zip(&no).take_while(|(yes, no)| yes == no).count();
+    yes.truncate(shared + 1);
+    no.truncate(shared + 1);
+    vec![yes, no]
+}
+
+fn verdict<L: Learner>(learner: &L, stage: &Stage, case: &TrainingCase) -> Verdict {
+    let [reward_yes, reward_no] = [true, false].map(|helps| {
+        let text = stage.render(&Reply::Filter { think: None, helps });
+        let tokens = learner.encode_reply(&text);
+        let completion =
+            Completion { text, tokens, sampled_logprobs: Vec::new(), finish: Finish::Stop };
+        stage.score(&case.case, &case.gold, &completion).total
+    });
+    Verdict { helps: case.shows_gold(), weight: case.weight, reward_yes, reward_no }
+}
+
+fn gaps(rows: &[Vec<f64>]) -> Vec<f64> {
+    rows.chunks(2).map(gap).collect()
+}
+
+fn gap(pair: &[Vec<f64>]) -> f64 {
+    let at = |reply: &Vec<f64>| *reply.last().expect("a reply has the token at which it parts");
+    at(&pair[0]) - at(&pair[1])
+}
+
+fn sigmoid(gap: f64) -> f64 {
+    1.0 / (1.0 + (-gap).exp())
+}
+
+/// Sums for the log.
+#[derive(Default)]
+struct Measured {
+    cases: f64,
+    reward: f64,
+    kl: f64,
+    right: f64,
+    mass: f64,
+    helping: (f64, f64),
+    others: (f64, f64),
+}
+
+impl Measured {
+    fn add(&mut self, verdict: &Verdict, pair: &[Vec<f64>], reference: Option<f64>) {
+        let gap = gap(pair);
+        let p = sigmoid(gap);
+        self.cases += 1.0;
+        self.reward += p * verdict.reward_yes + (1.0 - p) * verdict.reward_no;
+        self.right += f64::from(u8::from((p > 0.5) == verdict.helps));
+        self.mass += pair.iter().filter_map(|reply| reply.last()).map(|l| l.exp()).sum::<f64>();
+        let side = if verdict.helps { &mut self.helping } else { &mut self.others };
+        side.0 += p;
+        side.1 += 1.0;
+        if let Some(reference) = reference {
+            // ln p = -ln(1 + exp(-g)) and ln(1 - p) = ln p - g; likewise of the reference.
+            let log_p = |gap: f64| -(-gap).exp().ln_1p();
+            let (now, then) = (log_p(gap), log_p(reference));
+            self.kl += p * (now - then) + (1.0 - p) * ((now - gap) - (then - reference));
+        }
+    }
+
+    fn metrics(&self, beta: f64) -> Metrics {
+        let cases = self.cases.max(1.0);
+        let mut metrics = Metrics::default();
+        metrics.set("reward", self.reward / cases);
+        metrics.set("loss", (beta * self.kl - self.reward) / cases);
+        if beta != 0.0 {
+            metrics.set("kl", self.kl / cases);
+        }
+        metrics.set("filter/accuracy", self.right / cases);
+        metrics.set("filter/mass", self.mass / cases);
+        for (name, (sum, count)) in [("helping", self.helping), ("others", self.others)] {
+            if count > 0.0 {
+                metrics.set(format!("filter/p_{name}"), sum / count);
+            }
+        }
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_is_that_of_the_loss() {
+        let verdict = Verdict { helps: true, weight: 1.0, reward_yes: 1.0, reward_no: 0.1 };
+        let loss = |gap: f64| {
+            let mut measured = Measured::default();
+            // Log-probabilities of Yes and No whose gap this is.
+            let no = -gap.exp().ln_1p();
+            measured.add(&verdict, &[vec![no + gap], vec![no]], Some(0.4));
+            measured.metrics(0.3).get("loss").unwrap()
+        };
+        for gap in [-2.0, 0.0, 0.4, 3.0] {
+            let numeric = (loss(gap + 1e-6) - loss(gap - 1e-6)) / 2e-6;
+            assert!((numeric - slope(&verdict, gap, 0.3, Some(0.4))).abs() < 1e-8, "at {gap}");
+        }
+    }
+}
