@@ -240,7 +240,7 @@ fn pictures_into_memory(example: &Example) -> Example {
     let mut example = example.clone();
     for document in &mut example.candidates {
         if let Content::Image(ImageSource::Path(path)) = &document.content {
-            let bytes = std::fs::read(path).unwrap();
+            let bytes = std::fs::read(path).expect("a listed picture is there");
             let content = Content::Image(ImageSource::Bytes(bytes.into()));
             *document = Arc::new(Document { content, ..Document::clone(document) });
         }

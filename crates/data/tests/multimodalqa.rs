@@ -32,15 +32,15 @@ struct Folder(TempDir);
 impl Folder {
     /// A folder that loads without a problem.
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
+        let folder = Self(tempfile::tempdir().expect("a temporary folder is made"));
         folder.put("MMQA_tables.jsonl", TABLES);
         folder.put("MMQA_texts.jsonl", TEXTS);
         folder.put("MMQA_images.jsonl", IMAGES_FILE);
         folder.put("MMQA_dev.jsonl", DEV);
-        fs::create_dir(folder.path().join(IMAGES)).unwrap();
+        fs::create_dir(folder.path().join(IMAGES)).expect("a folder is made");
         for name in ["img1.png", "img2.png"] {
             let picture = image::RgbImage::from_pixel(3, 2, image::Rgb([9, 8, 7]));
-            picture.save(folder.path().join(IMAGES).join(name)).unwrap();
+            picture.save(folder.path().join(IMAGES).join(name)).expect("a picture is saved");
         }
         folder
     }
@@ -50,11 +50,11 @@ impl Folder {
     }
 
     fn put(&self, name: &str, text: &str) {
-        fs::write(self.path().join(name), text).unwrap();
+        fs::write(self.path().join(name), text).expect("a file is written");
     }
 
     fn load(&self) -> Loaded {
-        load(self.path(), Split::Dev).unwrap()
+        load(self.path(), Split::Dev).expect("all files are there")
     }
 }
 
@@ -207,6 +207,28 @@ fn a_missing_or_cut_file_is_an_error_that_names_it() {
     folder.put("MMQA_texts.jsonl.gz", "not gzip");
     let broken = load(folder.path(), Split::Dev).unwrap_err().to_string();
     assert!(broken.contains("MMQA_texts.jsonl.gz"), "{broken}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(40))]
+
+    /// Whatever stands in a line, the loader tells of it or passes it over, and keeps the rest.
+    #[test]
+    fn no_line_stops_the_loader(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+        cut in 0..DEV.len(),
+    ) {
+        let folder = Folder::new();
+        for file in ["MMQA_tables.jsonl", "MMQA_texts.jsonl", "MMQA_images.jsonl"] {
+            let mut text = fs::read(folder.path().join(file)).expect("the file was written");
+            text.extend(&bytes);
+            fs::write(folder.path().join(file), text).expect("a file is written");
+        }
+        folder.put("MMQA_dev.jsonl", &format!("{DEV}{}", &DEV[..cut]));
+        let loaded = folder.load();
+        proptest::prop_assert_eq!(loaded.examples.len(), 3);
+        proptest::prop_assert!(loaded.documents.len() >= 6);
+    }
 }
 
 /// The folder named by `MMRAG_MMQA_DIR`, if it is set, loads without a problem.

@@ -5,6 +5,7 @@
 //! short cut.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use mmrag_core::{Content, Document, Example, Modality};
 
@@ -38,10 +39,11 @@ pub struct Majority {
 /// Measures all baselines on examples. Scores that are equal leave the candidates' order.
 pub fn measure(examples: &[Example]) -> Vec<Reached> {
     let bm25 = Bm25::new(examples);
-    let scorers: [(&'static str, Scorer<'_>); 10] = [
+    let scorers: [(&'static str, Scorer<'_>); 11] = [
         ("BM25", Box::new(|example, at| bm25.score(example, at))),
         ("name of the question in the document", Box::new(named)),
         ("name of the question in the title", Box::new(titled)),
+        ("name that most candidates share", Box::new(shared)),
         ("shortest document", Box::new(|example, at| -length(&example.candidates[at]))),
         ("longest document", Box::new(|example, at| length(&example.candidates[at]))),
         ("first position", Box::new(|_, at| -(at as f64))),
@@ -137,6 +139,13 @@ fn named(example: &Example, at: usize) -> f64 {
 fn titled(example: &Example, at: usize) -> f64 {
     let words: HashSet<String> = tokens(&example.candidates[at].title).collect();
     names(example).iter().filter(|name| words.contains(*name)).count() as f64
+}
+
+/// How many candidates hold the first word of the title.
+fn shared(example: &Example, at: usize) -> f64 {
+    let Some(name) = tokens(&example.candidates[at].title).next() else { return 0.0 };
+    let holds = |document: &&Arc<Document>| tokens(&text_of(document)).any(|word| word == name);
+    example.candidates.iter().filter(holds).count() as f64
 }
 
 fn length(document: &Document) -> f64 {

@@ -44,12 +44,12 @@ impl Author<'_> {
         let hop = fill(first.phrases().hop, &name.text(), "");
         let text = fill(self.draw.pick(&second.phrases().questions), &hop, "");
         let text = without_doubled_noun(&text);
-        let twins =
-            self.others(through, TWINS).iter().map(|&twin| Key::Text(twin, second)).collect();
+        let twins = self.others(through, TWINS);
         let mut own = about(name);
         own.extend(about(through));
         own.retain(|key| !gold.contains(key));
-        let mut others = self.like_texts(name, first, 6);
+        let mut others = self.like_texts(name, first, 3);
+        others.extend(twins.iter().flat_map(|&twin| about(twin)));
         others.retain(|key| !matches!(key, Key::Text(_, relation) if *relation == second));
         Draft {
             text,
@@ -58,7 +58,7 @@ impl Author<'_> {
                 (gold[0], first.step(self.world, name)),
                 (gold[1], second.step(self.world, through)),
             ],
-            twins,
+            twins: twins.iter().map(|&twin| Key::Text(twin, second)).collect(),
             own,
             others,
         }
@@ -82,10 +82,12 @@ impl Author<'_> {
             0 => format!("What colour is the {thing}?"),
             _ => format!("Which colour has the {thing}?"),
         };
-        let twins = self.others(through, TWINS).iter().map(|&twin| picture(twin)).collect();
+        let twins = self.others(through, TWINS);
         let mut own = about(name);
         own.extend(about(through));
         own.retain(|key| !gold.contains(key));
+        let mut others = self.like_texts(name, first, 3);
+        others.extend(twins.iter().flat_map(|&twin| about(twin)));
         Draft {
             text,
             answers: vec![colour.to_owned()],
@@ -93,9 +95,9 @@ impl Author<'_> {
                 (gold[0], first.step(self.world, name)),
                 (gold[1], fill(&colour_step(scenery, colour), &through.text(), "")),
             ],
-            twins,
+            twins: twins.iter().map(|&twin| picture(twin)).collect(),
             own,
-            others: self.like_texts(name, first, 6),
+            others,
         }
     }
 

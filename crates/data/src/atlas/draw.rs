@@ -18,7 +18,10 @@ pub(crate) fn digest(purpose: &str, numbers: &[u64]) -> [u8; 32] {
 
 /// The first `n` bytes of a digest, in hexadecimal.
 pub(crate) fn hex(bytes: &[u8], n: usize) -> String {
-    bytes.iter().take(n).map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits =
+        |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)]));
+    bytes.iter().take(n).flat_map(digits).collect()
 }
 
 /// One stream of draws.

@@ -4,8 +4,8 @@ use super::documents::{Key, about, texts};
 use super::names::{Name, Sort};
 use super::relations::{Relation, fill};
 use super::scene::Draft;
-use super::single::{Author, Scenery, colour_step, count_step, yes_no};
-use super::world::WALLS;
+use super::single::{Author, Scenery, a_colour, colour_step, count_step, yes_no};
+use super::world::{WALLS, World};
 
 impl Author<'_> {
     /// Which towers of a town have a roof of a colour.
@@ -15,9 +15,9 @@ impl Author<'_> {
         let tower = self.draw.pick(&towers);
         let colour = self.colour(tower);
         let text = match self.draw.below(3) {
-            0 => format!("Which turrets of {} have a {colour} top?", town.text()),
+            0 => format!("Which turrets of {} have {} top?", town.text(), a_colour(colour)),
             1 => format!("Which {} turrets are {colour} on top?", town.text()),
-            _ => format!("Name the turrets of {} with a {colour} top.", town.text()),
+            _ => format!("Name the turrets of {} with {} top.", town.text(), a_colour(colour)),
         };
         let found: Vec<Name> =
             towers.iter().copied().filter(|&tower| self.colour(tower) == colour).collect();
@@ -55,8 +55,16 @@ impl Author<'_> {
             of_wall.iter().copied().filter(|&tower| self.colour(tower) == colour).collect();
         let material = ["wooden", "brick"][wall];
         let text = match self.draw.below(2) {
-            0 => format!("Which {material} turrets of {} have a {colour} top?", town.text()),
-            _ => format!("Name the {material} {} turrets with a {colour} top.", town.text()),
+            0 => format!(
+                "Which {material} turrets of {} have {} top?",
+                town.text(),
+                a_colour(colour)
+            ),
+            _ => format!(
+                "Name the {material} {} turrets with {} top.",
+                town.text(),
+                a_colour(colour)
+            ),
         };
         let names: Vec<String> = of_wall.iter().map(|tower| tower.text()).collect();
         let mut gold =
@@ -81,7 +89,7 @@ impl Author<'_> {
 
     /// Whether one person is older or younger than another one.
     pub(crate) fn compare_text_question(&mut self) -> Draft {
-        let [a, b] = self.pair(Sort::Person, |world, name| world.age(name));
+        let [a, b] = self.pair(Sort::Person, World::age);
         let older = self.world.age(a) > self.world.age(b);
         let (word, yes) = if self.draw.coin() { ("older", older) } else { ("younger", !older) };
         let text = match self.draw.below(2) {
@@ -131,7 +139,7 @@ impl Author<'_> {
     }
 
     /// Two names of a sort, different in a measure.
-    fn pair(&mut self, sort: Sort, measure: fn(super::world::World, Name) -> usize) -> [Name; 2] {
+    fn pair(&mut self, sort: Sort, measure: fn(World, Name) -> usize) -> [Name; 2] {
         loop {
             let (a, b) = (self.any(sort), self.any(sort));
             if measure(self.world, a) != measure(self.world, b) {

@@ -186,3 +186,91 @@ fn draft(author: &mut Author<'_>, kind: Kind) -> Draft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::documents::Key;
+    use super::names::Sort;
+    use super::*;
+
+    fn scenes(n: u64) -> impl Iterator<Item = Scene> {
+        let options = AtlasOptions::default();
+        (0..n).map(move |index| scene(2, NameSplit::Dev, index, &options))
+    }
+
+    #[test]
+    fn every_scene_fills_its_candidates() {
+        for scene in scenes(1000) {
+            assert!((10..=15).contains(&scene.candidates.len()), "{}", scene.draft.text);
+        }
+    }
+
+    /// What the question does not name can be told from the right document by its kind only of a
+    /// few others.
+    #[test]
+    fn second_hops_have_few_look_alikes() {
+        for scene in scenes(300).filter(|scene| scene.draft.gold.len() == 2) {
+            let (second, _) = scene.draft.gold[1];
+            if !matches!(scene.kind, Kind::ComposeTextText | Kind::ComposeTextTable) {
+                continue;
+            }
+            let Key::Text(_, relation) = second else { panic!("the second hop is a text") };
+            let like = |key: &&Key| matches!(key, Key::Text(_, other) if *other == relation);
+            let n_like = scene.candidates.iter().filter(like).count() - 1;
+            assert!((1..=4).contains(&n_like), "{n_like}: {}", scene.draft.text);
+        }
+    }
+
+    /// Of the towers shown in a town asked about, none but the answers fits the question.
+    #[test]
+    fn lists_are_whole() {
+        let world = World { seed: 2 };
+        let is_list =
+            |scene: &Scene| matches!(scene.kind, Kind::ImageListQ | Kind::IntersectImageTable);
+        for scene in scenes(300).filter(is_list) {
+            let pictures = scene.draft.gold.iter().filter_map(|(key, _)| match key {
+                Key::Tower { tower, town } => Some((*tower, *town)),
+                _ => None,
+            });
+            let gold: Vec<(Name, Name)> = pictures.collect();
+            assert_eq!(gold.len(), scene.draft.answers.len());
+            assert!((1..=3).contains(&gold.len()));
+            let (first, asked) = gold[0];
+            for key in &scene.candidates {
+                let Key::Tower { tower, town } = key else { continue };
+                let fits = *town == asked && world.tower(*tower).roof == world.tower(first).roof;
+                let is_answer = gold.iter().any(|(name, _)| name == tower);
+                if scene.kind == Kind::ImageListQ {
+                    assert_eq!(fits, is_answer, "{}", scene.draft.text);
+                } else {
+                    assert!(fits || !is_answer, "{}", scene.draft.text);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn towns_are_made_for_every_kind() {
+        let mut draw = Draw::new("test", &[]);
+        for _ in 0..50 {
+            let town = Name::any(NameSplit::Test, Sort::Town, &mut draw);
+            let world = World { seed: 5 };
+            let group = world.town(town);
+            let looks = group.towers.map(|tower| world.tower(tower));
+            let mut roofs: HashMap<usize, usize> = HashMap::new();
+            for look in looks {
+                *roofs.entry(look.roof).or_default() += 1;
+            }
+            assert!(looks[..4].iter().any(|look| roofs[&look.roof] == 1));
+            let like = |look: &&world::Tower| look.roof == looks[0].roof;
+            let n_both =
+                looks[..4].iter().filter(like).filter(|look| look.wall == looks[0].wall).count();
+            assert!(n_both < looks[..4].iter().filter(like).count());
+            let mut homes = group.beetles.map(|beetle| world.beetle(beetle).home).to_vec();
+            homes.sort_unstable();
+            assert_eq!(homes, [0, 1, 2, 3]);
+        }
+    }
+}

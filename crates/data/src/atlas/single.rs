@@ -370,6 +370,11 @@ pub(crate) fn count_step(things: &str, n: usize) -> String {
     format!("{{e}} has {n} {things}.")
 }
 
+/// A colour with its article.
+pub(crate) fn a_colour(colour: &str) -> String {
+    format!("{} {colour}", if colour == "orange" { "an" } else { "a" })
+}
+
 pub(crate) fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }

@@ -12,10 +12,10 @@ pub const SHAPES: [&str; 6] = ["circle", "square", "triangle", "star", "cross", 
 /// What people trade, towns produce and beetles eat.
 pub const GOODS: [&str; 12] = [
     "bread", "honey", "cheese", "figs", "tea", "oil", "corn", "nuts", "fish", "rice", "milk",
-    "plums",
+    "wine",
 ];
-/// What towers store.
-pub const STOCKS: [&str; 4] = ["salt", "wine", "wool", "gold"];
+/// What towers store: some of the goods, so that the kind of thing asked for tells no answer.
+pub const STOCKS: [&str; 4] = ["honey", "oil", "corn", "wine"];
 /// Where beetles live.
 pub const HOMES: [&str; 4] = ["forest", "river", "desert", "hill"];
 /// What towers are made of.
