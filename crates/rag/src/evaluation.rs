@@ -11,6 +11,7 @@ use crate::explanation::{Candidate, DroppedAt, Explanation};
 
 /// How one question went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Outcome {
     /// The question.
     pub question: QuestionId,

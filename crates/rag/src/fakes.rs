@@ -97,9 +97,11 @@ impl Generate for ScriptedGenerate {
     }
 }
 
+type ChoiceScript = Box<dyn Fn(&Prompt, &str) -> Result<f64, EngineError> + Send + Sync>;
+
 /// Gives each choice the probability that a function of the prompt says.
 pub struct ScriptedChoose {
-    script: Box<dyn Fn(&Prompt, &str) -> Result<f64, EngineError> + Send + Sync>,
+    script: ChoiceScript,
     calls: Mutex<Vec<usize>>,
 }
 
@@ -142,7 +144,7 @@ pub struct HashEmbed {
 }
 
 impl HashEmbed {
-    fn embed(&self, text: &str) -> Vec<f32> {
+    fn embed(self, text: &str) -> Vec<f32> {
         let mut vector = vec![0.0f32; self.width];
         for word in text.to_lowercase().split(|c: char| !c.is_alphanumeric()) {
             let hash = digest("hash embed", 0, word);
@@ -154,7 +156,9 @@ impl HashEmbed {
         if length == 0.0 {
             vector[0] = 1.0;
         } else {
-            vector.iter_mut().for_each(|x| *x /= length);
+            for x in &mut vector {
+                *x /= length;
+            }
         }
         vector
     }

@@ -31,7 +31,7 @@ struct About {
 /// A folder in the making. Dropped before [`Making::finish`], it is removed.
 pub(crate) struct Making {
     target: PathBuf,
-    making: PathBuf,
+    temporary: PathBuf,
     old: PathBuf,
 }
 
@@ -51,14 +51,14 @@ pub(crate) fn begin(target: &Path) -> Result<Making, RagError> {
     };
     let beside = |what: &str| parent.join(format!(".{name}.{what}-{}", std::process::id()));
     let folder =
-        Making { target: target.to_path_buf(), making: beside("making"), old: beside("old") };
-    fs::create_dir_all(&folder.making).map_err(RagError::io("make", &folder.making))?;
+        Making { target: target.to_path_buf(), temporary: beside("making"), old: beside("old") };
+    fs::create_dir_all(&folder.temporary).map_err(RagError::io("make", &folder.temporary))?;
     Ok(folder)
 }
 
 impl Making {
     pub(crate) fn path(&self) -> &Path {
-        &self.making
+        &self.temporary
     }
 
     /// Moves the folder to its place. What was there stays until the new one is whole.
@@ -67,8 +67,8 @@ impl Making {
             fs::rename(&self.target, &self.old)
                 .map_err(RagError::io("move aside", &self.target))?;
         }
-        fs::rename(&self.making, &self.target)
-            .map_err(RagError::io("move into place", &self.making))?;
+        fs::rename(&self.temporary, &self.target)
+            .map_err(RagError::io("move into place", &self.temporary))?;
         if self.old.exists() {
             fs::remove_dir_all(&self.old).map_err(RagError::io("remove", &self.old))?;
         }
@@ -79,7 +79,7 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         // Nothing better can be done about a leftover than to leave it.
-        let _ = fs::remove_dir_all(&self.making);
+        let _ = fs::remove_dir_all(&self.temporary);
         if self.old.exists() && !self.target.exists() {
             let _ = fs::rename(&self.old, &self.target);
         }
@@ -102,7 +102,11 @@ pub(crate) fn write(
             .map_err(|source| RagError::Json { what: "a document", source })?;
         writeln!(lines, "{line}").map_err(failed())?;
     }
-    lines.into_inner().map_err(|e| e.into_error()).and_then(|f| f.sync_all()).map_err(failed())?;
+    lines
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)
+        .and_then(|f| f.sync_all())
+        .map_err(failed())?;
     write_pictures(&folder.join(PICTURES), pictures)?;
     let about = About { format: FORMAT, version: version.to_owned(), documents: documents.len() };
     let text = serde_json::to_string_pretty(&about)

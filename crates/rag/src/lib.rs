@@ -16,6 +16,7 @@ pub mod fakes;
 mod folder;
 mod index;
 pub mod pipeline;
+pub mod report;
 pub mod retriever;
 pub mod runs;
 pub mod statistics;

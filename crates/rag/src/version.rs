@@ -21,7 +21,9 @@ pub fn contents_version<D: Borrow<Document>>(documents: &[D]) -> String {
                 add(&mut hash, table.name.as_bytes());
                 for row in std::iter::once(&table.header).chain(&table.rows) {
                     hash.update((row.len() as u64).to_le_bytes());
-                    row.iter().for_each(|cell| add(&mut hash, cell.as_bytes()));
+                    for cell in row {
+                        add(&mut hash, cell.as_bytes());
+                    }
                 }
             }
             Content::Image(ImageSource::Bytes(bytes)) => add(&mut hash, bytes),
