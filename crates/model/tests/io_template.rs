@@ -35,7 +35,7 @@ fn features_that_published_templates_use() {
             "{\"b\": [\"<\", 1.5, null, true], \"a\": \"ü\"}",
         ),
         (
-            "{% for m in messages[::-1] %}{{ loop.index0 }}{% endfor %}{{ missing.x is defined }}",
+            "{% for m in messages[::-1] %}{{ loop.index0 }}{% endfor %}{{ messages[0].x is defined }}",
             "0False",
         ),
         ("{{ bos_token }}{{ add_generation_prompt }}", "True"),
