@@ -32,7 +32,7 @@ use scene::{Draft, Scene};
 use single::Author;
 use world::World;
 
-pub use freeze::{FROZEN, FROZEN_SEED, frozen_hash};
+pub use freeze::{FROZEN, FROZEN_HASH, FROZEN_SEED, frozen_hash};
 pub use kinds::Kind;
 pub use names::{NameSplit, SYLLABLES};
 pub use picture::SIDE;
@@ -42,8 +42,9 @@ pub use write::{Counts, Summary, write};
 /// How examples are made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AtlasOptions {
-    /// How many candidates a question has. Supporting documents and their look-alikes are always
-    /// among them, at most eight.
+    /// How many candidates a question has. The supporting documents, at most three, are always
+    /// among them; from 8 on also the look-alikes without which the answer could be guessed.
+    /// Shorter lists are lessons.
     pub candidates: RangeInclusive<usize>,
     /// The kinds of question, each with its share; all if absent.
     pub kinds: Option<Vec<Kind>>,
@@ -204,6 +205,16 @@ mod tests {
     fn every_scene_fills_its_candidates() {
         for scene in scenes(1000) {
             assert!((10..=15).contains(&scene.candidates.len()), "{}", scene.draft.text);
+        }
+    }
+
+    #[test]
+    fn short_lists_are_lessons_that_keep_their_gold() {
+        let options = AtlasOptions { candidates: 1..=4, kinds: None };
+        for index in 0..100 {
+            let scene = scene(2, NameSplit::Sft, index, &options);
+            assert!((1..=4).contains(&scene.candidates.len()));
+            assert!(scene.draft.gold.iter().all(|(key, _)| scene.candidates.contains(key)));
         }
     }
 

@@ -46,12 +46,17 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Chooses `n` candidates: the gold documents, their twins, and distractors of both sorts.
+    /// Chooses `n` candidates: the gold documents, then their twins, then distractors of both
+    /// sorts. Gold documents are all kept, however small `n` is.
     pub(crate) fn new(world: World, kind: Kind, draft: Draft, n: usize, draw: &mut Draw) -> Self {
         let mut candidates: Vec<Key> = draft.gold.iter().map(|(key, _)| *key).collect();
-        candidates.extend(
-            draft.twins.iter().filter(|key| !candidates.contains(key)).copied().collect::<Vec<_>>(),
-        );
+        let mut twins = draft.twins.clone();
+        draw.shuffle(&mut twins);
+        for twin in twins {
+            if candidates.len() < n && !candidates.contains(&twin) {
+                candidates.push(twin);
+            }
+        }
         let (mut own, mut others) = (draft.own.clone(), draft.others.clone());
         draw.shuffle(&mut own);
         draw.shuffle(&mut others);
