@@ -41,8 +41,8 @@ pub const LABELS: usize = 20;
 /// Words that every prompt or verdict holds: each is to be one token, whatever the texts.
 const FRAME_WORDS: [&str; 11] =
     ["system", "user", "assistant", "Yes", "No", "yes", "no", "none", " Yes", " No", " none"];
-/// As often as no other word is likely to be.
-const FRAME_WORD_WEIGHT: usize = 50_000;
+/// Often enough to be merged early whatever the texts.
+const FRAME_WORD_WEIGHT: usize = 10_000;
 
 /// Words with their leading space, single digits, runs of other signs, runs of whitespace.
 const WORD_PATTERN: &str = r" ?\p{L}[\p{L}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";

@@ -1,5 +1,8 @@
 //! Pictures to patches: the fixtures' numbers, Pillow's conversions, and what is refused.
 
+#![expect(clippy::print_stdout, reason = "what was skipped or measured is told")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +67,7 @@ fn check_fixture(model: &str) {
         }
         assert_eq!(grids, golden.i64(&format!("{label}.image_grid_thw")).unwrap(), "{label}");
         let name = format!("{label}.pixel_values");
-        let expected = golden.f32(&name, &golden.shape(&name).unwrap().to_vec()).unwrap();
+        let expected = golden.f32(&name, golden.shape(&name).unwrap()).unwrap();
         let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values.len(), expected.len(), "{label}");
         let difference =

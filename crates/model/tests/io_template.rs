@@ -1,5 +1,7 @@
 //! Chat templates render as transformers renders them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::{Path, PathBuf};
 
 use mmrag_model::{ChatTemplate, RenderOptions};
