@@ -6,7 +6,7 @@
 //! divergence from the reference is that of the two Bernoulli distributions, whose derivative with
 //! respect to `g` is `p (1 - p) (g - g_ref)`.
 
-use mmrag_core::{Completion, Finish};
+use mmrag_core::{Completion, EngineError, Finish};
 use mmrag_task::{Reply, Stage};
 use rayon::prelude::*;
 
@@ -36,12 +36,14 @@ pub(crate) fn exact_step<L: Learner>(
 ) -> Result<Metrics, TrainError> {
     let learner = session.learner;
     let cases = cases.draw(draw)?;
-    let verdicts: Vec<Verdict> = cases.iter().map(|case| verdict(learner, stage, case)).collect();
+    let told = || TrainError::policy("encode a verdict", draw.step);
+    let replies = Replies::new(learner, stage).map_err(told())?;
+    let verdicts: Vec<Verdict> = cases.iter().map(|case| verdict(stage, case, &replies)).collect();
     let groups: Vec<ReplyGroup<L::Encoded>> = cases
         .par_iter()
         .map(|case| {
             let prompt = learner.encode(&stage.prompt(&case.case))?;
-            Ok(ReplyGroup { prompt, replies: branches(learner, stage) })
+            Ok(ReplyGroup { prompt, replies: replies.branches.to_vec() })
         })
         .collect::<Result<_, _>>()
         .map_err(TrainError::policy("encode a prompt", draw.step))?;
@@ -97,24 +99,34 @@ fn at_branch((reply, slope): (&Vec<f64>, f64)) -> Vec<f64> {
     slopes
 }
 
-/// The replies Yes and No, up to and including the token at which they part.
-fn branches<L: Learner>(learner: &L, stage: &Stage) -> Vec<Vec<u32>> {
-    let [mut yes, mut no] = [true, false]
-        .map(|helps| learner.encode_reply(&stage.render(&Reply::Filter { think: None, helps })));
-    let shared = yes.iter().zip(&no).take_while(|(yes, no)| yes == no).count();
-    yes.truncate(shared + 1);
-    no.truncate(shared + 1);
-    vec![yes, no]
+/// The replies Yes and No.
+struct Replies {
+    whole: [Completion; 2],
+    /// Their tokens up to and including the one at which they part.
+    branches: [Vec<u32>; 2],
 }
 
-fn verdict<L: Learner>(learner: &L, stage: &Stage, case: &TrainingCase) -> Verdict {
-    let [reward_yes, reward_no] = [true, false].map(|helps| {
-        let text = stage.render(&Reply::Filter { think: None, helps });
-        let tokens = learner.encode_reply(&text);
-        let completion =
-            Completion { text, tokens, sampled_logprobs: Vec::new(), finish: Finish::Stop };
-        stage.score(&case.case, &case.gold, &completion).total
-    });
+impl Replies {
+    fn new<L: Learner>(learner: &L, stage: &Stage) -> Result<Self, EngineError> {
+        let reply = |helps| {
+            let text = stage.render(&Reply::Filter { think: None, helps });
+            let tokens = learner.encode_reply(&text)?;
+            Ok(Completion { text, tokens, sampled_logprobs: Vec::new(), finish: Finish::Stop })
+        };
+        let whole = [reply(true)?, reply(false)?];
+        let [yes, no] = [&whole[0].tokens, &whole[1].tokens];
+        let shared = yes.iter().zip(no).take_while(|(yes, no)| yes == no).count();
+        if yes.len() <= shared || no.len() <= shared {
+            return Err(EngineError::new("tell Yes from No: one reply's tokens begin the other's"));
+        }
+        let branches = [yes, no].map(|tokens| tokens[..=shared].to_vec());
+        Ok(Self { whole, branches })
+    }
+}
+
+fn verdict(stage: &Stage, case: &TrainingCase, replies: &Replies) -> Verdict {
+    let [reward_yes, reward_no] =
+        [0, 1].map(|reply| stage.score(&case.case, &case.gold, &replies.whole[reply]).total);
     Verdict { helps: case.shows_gold(), weight: case.weight, reward_yes, reward_no }
 }
 

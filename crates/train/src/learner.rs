@@ -42,7 +42,11 @@ pub trait Learner: Sync {
     fn prompt_tokens(&self, prompt: &Self::Encoded) -> usize;
 
     /// Tokens of a reply, the end of turn included.
-    fn encode_reply(&self, text: &str) -> Vec<u32>;
+    ///
+    /// # Errors
+    ///
+    /// When the text cannot be made into tokens.
+    fn encode_reply(&self, text: &str) -> Result<Vec<u32>, EngineError>;
 
     /// For each prompt, `sampling.n` completions drawn from the weights being trained.
     ///

@@ -18,6 +18,7 @@ mod learner;
 mod loss;
 mod metrics;
 mod progress;
+mod pupil;
 mod rollout;
 mod run_folder;
 mod schedule;
@@ -40,6 +41,7 @@ pub use loss::{
 pub use metrics::Metrics;
 pub use mmrag_ops::TokenScores;
 pub use progress::{Best, Evaluate, Evaluation, Event, Outcome, Progress, Run, Silent};
+pub use pupil::Pupil;
 pub use run_folder::RunFolder;
 pub use schedule::{Decay, Schedule};
 pub use settings::{

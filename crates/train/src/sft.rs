@@ -136,5 +136,7 @@ fn encode_lesson<L: Learner>(
     let lesson = lesson(lessons, index)?;
     let prompt =
         learner.encode(&lesson.prompt).map_err(TrainError::policy("encode a lesson", step))?;
-    Ok(ReplyGroup { prompt, replies: vec![learner.encode_reply(&lesson.reply)] })
+    let reply =
+        learner.encode_reply(&lesson.reply).map_err(TrainError::policy("encode a lesson", step))?;
+    Ok(ReplyGroup { prompt, replies: vec![reply] })
 }

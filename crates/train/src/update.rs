@@ -1,15 +1,25 @@
 //! One reinforcement update from drawn replies.
 
-use mmrag_core::{Completion, Finish};
+use candle_core::backprop::GradStore;
+use mmrag_core::{Completion, EngineError, Finish};
 
 use crate::batch::{PassScores, PassSettings, gradients, group_tokens, score};
 use crate::error::TrainError;
 use crate::learner::{Learner, ReplyGroup, View};
-use crate::loss::{LossRow, Totals, policy_loss};
+use crate::loss::{LossRow, LossTally, Totals, policy_loss};
 use crate::metrics::Metrics;
 use crate::rollout::Rollout;
 use crate::session::Session;
 use crate::settings::GrpoSettings;
+
+/// Everything an update needs that no iteration of it changes.
+struct Update<'a, E> {
+    settings: &'a GrpoSettings,
+    how: PassSettings,
+    replies: Replies<E>,
+    old: Option<Vec<Vec<f64>>>,
+    reference: Option<Vec<Vec<f64>>>,
+}
 
 /// The replies of an update, masked ones left out, and what belongs to each.
 struct Replies<E> {
@@ -18,6 +28,14 @@ struct Replies<E> {
     advantages: Vec<f64>,
     sampled: Vec<Vec<f32>>,
     totals: Totals,
+}
+
+/// What one iteration of an update gives.
+struct Iteration {
+    gradients: GradStore,
+    loss: f64,
+    tally: LossTally,
+    mismatch: Mismatch,
 }
 
 /// Updates the weights with the replies of a step. Nothing happens if there are none.
@@ -30,43 +48,24 @@ pub(crate) fn update<L: Learner>(
 ) -> Result<Metrics, TrainError> {
     let mut metrics = Metrics::default();
     let learner = session.learner;
-    let replies = replies(learner, rollouts, advantages, settings);
+    let replies = replies(learner, rollouts, advantages, settings)
+        .map_err(TrainError::policy("encode a reply", step))?;
     let tokens: usize = replies.groups.iter().map(|group| group_tokens(learner, group)).sum();
     metrics.set("num_tokens", session.count_tokens(tokens));
     if replies.totals.tokens == 0 {
         return Ok(metrics);
     }
-    let how = PassSettings {
-        tokens_per_pass: settings.tokens_per_pass,
-        temperature: settings.rollout.temperature,
-        step,
-    };
-    // Before the first of several updates the policy is still the one that drew the replies; with
-    // one update the ratio is exactly 1 and needs no pass of its own.
-    let old = match settings.iterations {
-        1 => None,
-        _ => Some(score(learner, &replies.groups, &how, View::Current)?),
-    };
-    let reference = match settings.loss.beta {
-        0.0 => None,
-        _ => Some(score(learner, &replies.groups, &how, View::Reference)?),
-    };
+    let update = Update::new(learner, replies, settings, step)?;
     let (mut loss, mut tally) = (0.0, settings.loss.tally());
-    for iteration in 0..settings.iterations {
-        let mut mismatch = Mismatch::default();
-        let gradients = gradients(learner, &replies.groups, &how, |first, scores| {
-            let rows = loss_rows(&replies, old.as_deref(), reference.as_deref(), first, scores);
-            let output = policy_loss(&settings.loss, &rows, replies.totals);
-            loss += output.loss / settings.iterations as f64;
-            tally.merge(&output.tally);
-            mismatch.add(scores, &replies.sampled[first..]);
-            output.gradients
-        })?;
-        let (norm, rate) = session.update(&gradients)?;
+    for nth in 0..settings.iterations {
+        let iteration = update.iterate(learner)?;
+        let (norm, rate) = session.update(&iteration.gradients)?;
+        loss += iteration.loss / settings.iterations as f64;
+        tally.merge(&iteration.tally);
         metrics.set("grad_norm", norm);
         metrics.set("learning_rate", rate);
-        if iteration == 0 {
-            mismatch.write(&mut metrics);
+        if nth == 0 {
+            iteration.mismatch.write(&mut metrics);
         }
     }
     metrics.set("loss", loss);
@@ -74,12 +73,63 @@ pub(crate) fn update<L: Learner>(
     Ok(metrics)
 }
 
+impl<'a, E: Clone + Send + Sync> Update<'a, E> {
+    fn new<L: Learner<Encoded = E>>(
+        learner: &L,
+        replies: Replies<E>,
+        settings: &'a GrpoSettings,
+        step: usize,
+    ) -> Result<Self, TrainError> {
+        let how = PassSettings {
+            tokens_per_pass: settings.tokens_per_pass,
+            temperature: settings.rollout.temperature,
+            step,
+        };
+        let scored = |view| score(learner, &replies.groups, &how, view);
+        // Before the first of several iterations the policy is still the one that drew the replies;
+        // with one the ratio is exactly 1 and needs no pass of its own.
+        let old = (settings.iterations > 1).then(|| scored(View::Current)).transpose()?;
+        let has_kl = settings.loss.beta != 0.0;
+        let reference = has_kl.then(|| scored(View::Reference)).transpose()?;
+        Ok(Self { settings, how, replies, old, reference })
+    }
+
+    /// The gradient of the loss under the weights as they stand.
+    fn iterate<L: Learner<Encoded = E>>(&self, learner: &L) -> Result<Iteration, TrainError> {
+        let rule = &self.settings.loss;
+        let (mut loss, mut tally, mut mismatch) = (0.0, rule.tally(), Mismatch::default());
+        let gradients = gradients(learner, &self.replies.groups, &self.how, |first, scores| {
+            let output = policy_loss(rule, &self.rows(first, scores), self.replies.totals);
+            loss += output.loss;
+            tally.merge(&output.tally);
+            mismatch.add(scores, &self.replies.sampled[first..]);
+            output.gradients
+        })?;
+        Ok(Iteration { gradients, loss, tally, mismatch })
+    }
+
+    /// The rows of a pass whose first reply has index `first` among all.
+    fn rows<'b>(&'b self, first: usize, scores: &'b PassScores) -> Vec<LossRow<'b>> {
+        let at = |known: &'b Option<Vec<Vec<f64>>>, index: usize| {
+            known.as_ref().map(|rows| rows[index].as_slice())
+        };
+        let rows = scores.rows().zip(first..).map(|(row, index)| LossRow {
+            logprobs: row.logprobs,
+            old_logprobs: at(&self.old, index),
+            ref_logprobs: at(&self.reference, index),
+            entropies: row.entropies,
+            advantage: self.replies.advantages[index],
+        });
+        rows.collect()
+    }
+}
+
 fn replies<L: Learner>(
     learner: &L,
     rollouts: &[Rollout<L::Encoded>],
     advantages: &[f64],
     settings: &GrpoSettings,
-) -> Replies<L::Encoded> {
+) -> Result<Replies<L::Encoded>, EngineError> {
     let rollout = &settings.rollout;
     let mut replies = Replies {
         groups: Vec::with_capacity(rollouts.len()),
@@ -96,7 +146,7 @@ fn replies<L: Learner>(
         let mut group = ReplyGroup { prompt: prompt.clone(), replies: Vec::new() };
         for sample in samples {
             let advantage = *advantages.next().expect("one advantage a reply");
-            let tokens = tokens(learner, &sample.completion);
+            let tokens = tokens(learner, &sample.completion)?;
             let masked = rollout.mask_truncated && sample.completion.finish == Finish::Length;
             if masked || tokens.is_empty() {
                 continue;
@@ -110,36 +160,16 @@ fn replies<L: Learner>(
             replies.groups.push(group);
         }
     }
-    replies
+    Ok(replies)
 }
 
 /// The completion's tokens; made of its text if the engine does not tell them.
-fn tokens<L: Learner>(learner: &L, completion: &Completion) -> Vec<u32> {
+fn tokens<L: Learner>(learner: &L, completion: &Completion) -> Result<Vec<u32>, EngineError> {
     match completion.tokens.as_slice() {
-        [] if completion.text.is_empty() => Vec::new(),
+        [] if completion.text.is_empty() => Ok(Vec::new()),
         [] => learner.encode_reply(&completion.text),
-        tokens => tokens.to_vec(),
+        tokens => Ok(tokens.to_vec()),
     }
-}
-
-fn loss_rows<'a, E>(
-    replies: &'a Replies<E>,
-    old: Option<&'a [Vec<f64>]>,
-    reference: Option<&'a [Vec<f64>]>,
-    first: usize,
-    scores: &'a PassScores,
-) -> Vec<LossRow<'a>> {
-    let rows = scores.rows().enumerate().map(|(offset, row)| {
-        let index = first + offset;
-        LossRow {
-            logprobs: row.logprobs,
-            old_logprobs: old.map(|old| old[index].as_slice()),
-            ref_logprobs: reference.map(|reference| reference[index].as_slice()),
-            entropies: row.entropies,
-            advantage: replies.advantages[index],
-        }
-    });
-    rows.collect()
 }
 
 /// How far the log-probabilities of training are from those of sampling; both should agree.
@@ -170,3 +200,6 @@ impl Mismatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,19 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
-mod common;
+mod questions;
+mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{TablePolicy, examples};
 use mmrag_core::{Message, Part, Prompt, Role};
 use mmrag_task::{FilterMode, PromptStyle, Stage, StageName};
 use mmrag_train::{
     Cadence, Estimator, Evaluate, Evaluation, Event, GrpoSettings, Lesson, Outcome, Progress, Run,
     RunFolder, SftSettings, Silent, SourceError, TrainError, train_grpo, train_sft,
 };
+use questions::examples;
+use table::TablePolicy;
 
 fn stage() -> Stage {
     Stage::filter(PromptStyle::Compact, FilterMode::Direct)
@@ -269,7 +271,9 @@ fn nothing_to_train_on_is_said() {
     let stop = AtomicBool::new(false);
     let mut run = Run { folder: &folder, evaluate: None, progress: &Silent, stop: &stop };
     let mut examples = examples(2);
-    examples.iter_mut().for_each(|example| example.candidates.clear());
+    for example in &mut examples {
+        example.candidates.clear();
+    }
     let policy = TablePolicy::new();
     let result = train_grpo(&policy, &stage(), &examples, &settings, &mut run);
     assert!(matches!(result, Err(TrainError::TooFewCases { wanted: 4, found: 0 })));

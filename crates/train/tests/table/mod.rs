@@ -2,33 +2,29 @@
 //! reply, whatever the prompt. Its replies are pieces of text, one a token.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use mmrag_core::{
-    Completion, Content, Document, DocumentId, EngineError, Example, Finish, Gold, Prompt,
-    Question, QuestionId, Sampling,
-};
+use mmrag_core::{Completion, EngineError, Finish, Prompt, Sampling};
 use mmrag_train::{Learner, ReplyGroup, TokenScores, View};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// The pieces; the last ends the turn.
-pub const PIECES: [&str; 5] = ["<answer>", "</answer>", "Yes", "No", ""];
+pub(crate) const PIECES: [&str; 5] = ["<answer>", "</answer>", "Yes", "No", ""];
 /// The piece that ends the turn.
-pub const END: u32 = 4;
+pub(crate) const END: u32 = 4;
 const POSITIONS: usize = 5;
 
 /// The policy.
 #[derive(Debug)]
-pub struct TablePolicy {
+pub(crate) struct TablePolicy {
     logits: Var,
     reference: Tensor,
 }
 
 impl TablePolicy {
     /// Knows the form of a verdict, and says No twice as often as Yes.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut logits = [[-4.0_f32; PIECES.len()]; POSITIONS];
         for (position, piece) in [(0, 0), (1, 3), (2, 1), (3, 4), (4, 4)] {
             logits[position][piece] = 2.0;
@@ -40,13 +36,13 @@ impl TablePolicy {
     }
 
     /// The probability of Yes where the verdict stands.
-    pub fn p_yes(&self) -> f64 {
+    pub(crate) fn p_yes(&self) -> f64 {
         let rows = log_softmax(self.logits.as_tensor()).unwrap().to_vec2::<f32>().unwrap();
         f64::from(rows[1][2].exp())
     }
 
     /// The table as it stands.
-    pub fn table(&self) -> Vec<Vec<f32>> {
+    pub(crate) fn table(&self) -> Vec<Vec<f32>> {
         self.logits.to_vec2().unwrap()
     }
 }
@@ -70,7 +66,7 @@ impl Learner for TablePolicy {
         *prompt
     }
 
-    fn encode_reply(&self, text: &str) -> Vec<u32> {
+    fn encode_reply(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         let mut tokens = Vec::new();
         let mut rest = text.trim();
         while let Some(piece) =
@@ -81,7 +77,7 @@ impl Learner for TablePolicy {
         }
         assert_eq!(rest, "", "only the pieces can be said");
         tokens.push(END);
-        tokens
+        Ok(tokens)
     }
 
     fn sample(
@@ -162,31 +158,4 @@ impl Learner for TablePolicy {
         let table = tensors.map_err(told)?["logits"].to_dtype(DType::F32).map_err(told)?;
         self.logits.set(&table).map_err(told)
     }
-}
-
-/// Questions with one document that helps and two that do not.
-pub fn examples(count: usize) -> Vec<Example> {
-    let document = |name: String| {
-        Arc::new(Document {
-            id: DocumentId::new(&name),
-            title: name,
-            content: Content::Text("Something.".into()),
-        })
-    };
-    (0..count)
-        .map(|n| Example {
-            question: Question {
-                id: QuestionId::new(format!("q{n}")),
-                text: "What is it?".into(),
-                images: vec![],
-            },
-            candidates: (0..3).map(|d| document(format!("d{n}.{d}"))).collect(),
-            gold: Gold {
-                documents: vec![DocumentId::new(format!("d{n}.1"))],
-                answers: vec!["a thing".into()],
-            },
-            kind: String::new(),
-            steps: vec![],
-        })
-        .collect()
 }
