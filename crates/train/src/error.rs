@@ -77,6 +77,16 @@ pub enum TrainError {
         /// What it said.
         source: EngineError,
     },
+    /// A question with its documents, or a lesson, could not be made ready for the policy.
+    #[error("encode {what} at step {step}")]
+    Encode {
+        /// Which question, or which lesson.
+        what: String,
+        /// Steps done before.
+        step: usize,
+        /// What the policy said.
+        source: EngineError,
+    },
     /// The evaluation failed.
     #[error("evaluate at step {step}")]
     Evaluation {
@@ -109,6 +119,10 @@ impl TrainError {
 
     pub(crate) fn policy(doing: &'static str, step: usize) -> impl FnOnce(EngineError) -> Self {
         move |source| Self::Policy { doing, step, source }
+    }
+
+    pub(crate) fn encode(what: String, step: usize) -> impl FnOnce(EngineError) -> Self {
+        move |source| Self::Encode { what, step, source }
     }
 
     pub(crate) fn tensor(

@@ -15,6 +15,7 @@ use crate::cases::{Cases, Draw, TrainingCase};
 use crate::error::TrainError;
 use crate::learner::{Learner, ReplyGroup, View};
 use crate::metrics::Metrics;
+use crate::rollout::encode;
 use crate::session::Session;
 use crate::settings::GrpoSettings;
 
@@ -36,17 +37,16 @@ pub(crate) fn exact_step<L: Learner>(
 ) -> Result<Metrics, TrainError> {
     let learner = session.learner;
     let cases = cases.draw(draw)?;
-    let told = || TrainError::policy("encode a verdict", draw.step);
-    let replies = Replies::new(learner, stage).map_err(told())?;
+    let told = TrainError::policy("encode the verdicts", draw.step);
+    let replies = Replies::new(learner, stage).map_err(told)?;
     let verdicts: Vec<Verdict> = cases.iter().map(|case| verdict(stage, case, &replies)).collect();
     let groups: Vec<ReplyGroup<L::Encoded>> = cases
         .par_iter()
         .map(|case| {
-            let prompt = learner.encode(&stage.prompt(&case.case))?;
+            let prompt = encode(learner, stage, case, draw.step)?;
             Ok(ReplyGroup { prompt, replies: replies.branches.to_vec() })
         })
-        .collect::<Result<_, _>>()
-        .map_err(TrainError::policy("encode a prompt", draw.step))?;
+        .collect::<Result<_, TrainError>>()?;
     let how = PassSettings {
         tokens_per_pass: settings.tokens_per_pass,
         temperature: settings.rollout.temperature,

@@ -84,9 +84,8 @@ fn sample<L: Learner>(
 ) -> Result<Vec<Rollout<L::Encoded>>, TrainError> {
     let prompts: Vec<_> = cases
         .par_iter()
-        .map(|case| learner.encode(&stage.prompt(&case.case)))
-        .collect::<Result<_, _>>()
-        .map_err(TrainError::policy("encode a prompt", draw.step))?;
+        .map(|case| encode(learner, stage, case, draw.step))
+        .collect::<Result<_, _>>()?;
     let rollout = &settings.rollout;
     let sampling = Sampling {
         temperature: rollout.temperature,
@@ -109,6 +108,17 @@ fn sample<L: Learner>(
         Rollout { case, prompt, samples }
     });
     Ok(judged.collect())
+}
+
+/// Makes a case's prompt ready; an error names the question.
+pub(crate) fn encode<L: Learner>(
+    learner: &L,
+    stage: &Stage,
+    case: &TrainingCase,
+    step: usize,
+) -> Result<L::Encoded, TrainError> {
+    let what = format!("question {}", case.case.question.id);
+    learner.encode(&stage.prompt(&case.case)).map_err(TrainError::encode(what, step))
 }
 
 /// The advantage of every reply of every rollout, weighted by its case.

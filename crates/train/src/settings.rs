@@ -78,7 +78,7 @@ pub struct Cadence {
     pub evaluate: usize,
     /// A checkpoint is written.
     pub checkpoint: usize,
-    /// Rollouts are written to `samples/`.
+    /// Rollouts are written to `samples/`; the exact estimator has none.
     pub samples: usize,
 }
 

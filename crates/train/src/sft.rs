@@ -134,9 +134,9 @@ fn encode_lesson<L: Learner>(
     step: usize,
 ) -> Result<ReplyGroup<L::Encoded>, TrainError> {
     let lesson = lesson(lessons, index)?;
-    let prompt =
-        learner.encode(&lesson.prompt).map_err(TrainError::policy("encode a lesson", step))?;
-    let reply =
-        learner.encode_reply(&lesson.reply).map_err(TrainError::policy("encode a lesson", step))?;
-    Ok(ReplyGroup { prompt, replies: vec![reply] })
+    let encode = || {
+        let prompt = learner.encode(&lesson.prompt)?;
+        Ok(ReplyGroup { prompt, replies: vec![learner.encode_reply(&lesson.reply)?] })
+    };
+    encode().map_err(TrainError::encode(format!("lesson {index}"), step))
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mmrag_core::{Message, Part, Prompt, Role};
+use mmrag_core::{ImageSource, Message, Part, Prompt, Role};
 use mmrag_task::{FilterMode, PromptStyle, Stage, StageName};
 use mmrag_train::{
     Cadence, Estimator, Evaluate, Evaluation, Event, GrpoSettings, Lesson, Outcome, Progress, Run,
@@ -277,4 +277,21 @@ fn nothing_to_train_on_is_said() {
     let policy = TablePolicy::new();
     let result = train_grpo(&policy, &stage(), &examples, &settings, &mut run);
     assert!(matches!(result, Err(TrainError::TooFewCases { wanted: 4, found: 0 })));
+}
+
+#[test]
+fn a_question_that_cannot_be_shown_is_named() {
+    for estimator in [Estimator::Sampled, Estimator::Exact] {
+        let place = tempfile::tempdir().unwrap();
+        let settings = settings(estimator);
+        let folder = RunFolder::open(place.path(), &settings).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut run = Run { folder: &folder, evaluate: None, progress: &Silent, stop: &stop };
+        let mut examples = examples(1);
+        examples[0].question.images = vec![ImageSource::Path("gone.png".into())];
+        let policy = TablePolicy::new();
+        let error =
+            train_grpo(&policy, &stage(), &examples, &settings, &mut run).unwrap_err().to_string();
+        assert!(error.contains("question q0 at step 0"), "{error}");
+    }
 }

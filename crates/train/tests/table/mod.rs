@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use mmrag_core::{Completion, EngineError, Finish, Prompt, Sampling};
+use mmrag_core::{Completion, EngineError, Finish, Part, Prompt, Sampling};
 use mmrag_train::{Learner, ReplyGroup, TokenScores, View};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -59,6 +59,10 @@ impl Learner for TablePolicy {
     type Encoded = usize;
 
     fn encode(&self, prompt: &Prompt) -> Result<usize, EngineError> {
+        let is_picture = |part: &Part| matches!(part, Part::Image(_));
+        if prompt.messages.iter().flat_map(|m| &m.parts).any(is_picture) {
+            return Err(EngineError::new("decode a picture: it is blind"));
+        }
         Ok(prompt.messages.len() * 7)
     }
 
