@@ -96,6 +96,16 @@ pub enum RagError {
         /// The names there are.
         known: String,
     },
+    /// A variant has more training seeds than intervals are made for.
+    #[error("compare variants: {name} has {found} seeds, more than {most}")]
+    TooManySeeds {
+        /// The variant.
+        name: String,
+        /// Seeds it has.
+        found: usize,
+        /// Seeds it may have.
+        most: usize,
+    },
     /// Variants that are to be compared were not run on the same questions in the same order.
     #[error("compare variants: {name} (seed {seed}) was run on other questions than the first")]
     DifferentQuestions {

@@ -190,7 +190,7 @@ impl Report {
     ///
     /// When a comparison names no variant, or runs are not over the same questions.
     pub fn of(input: ReportInput) -> Result<Self, RagError> {
-        figures::check_questions(&input.variants)?;
+        figures::check(&input.variants)?;
         let variants = &input.variants;
         let questions = variants.iter().flat_map(|v| &v.runs).map(|r| r.outcomes.len()).next();
         let questions = questions.unwrap_or(0);

@@ -4,5 +4,5 @@
 mod bootstrap;
 mod significance;
 
-pub use bootstrap::{Interval, Resamples, Scores, quantile};
+pub use bootstrap::{Interval, MOST_SEEDS, Resamples, Scores, quantile};
 pub use significance::{holm, mcnemar_exact, paired_permutation};

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use world::{documents, question, text};
 
 fn found(retriever: &dyn Retriever, asked: &str, k: usize) -> Vec<(String, f64)> {
-    let hits = retriever.retrieve(&question("q", asked), k).unwrap();
+    let hits = retriever.retrieve(&question("q", asked), k).expect("the collection is there");
     for (i, hit) in hits.iter().enumerate() {
         assert_eq!(hit.sources[0].rank, i + 1);
     }

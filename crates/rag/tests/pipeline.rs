@@ -19,16 +19,19 @@ fn asks(examples: &[Example]) -> Vec<Ask<'_>> {
 
 fn explained<'a>(pipeline: &Pipeline<'a>, examples: &'a [Example]) -> Vec<Explanation> {
     let answers = pipeline.answer_batch(&asks(examples));
-    answers.into_iter().map(|answer| answer.unwrap().without_timings()).collect()
+    answers
+        .into_iter()
+        .map(|answer| answer.expect("the engines answer").without_timings())
+        .collect()
 }
 
 /// Compares with a file of the test data; `UPDATE_GOLDEN=1` rewrites it.
 fn check_golden(name: &str, found: &str) {
     let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, found).unwrap();
+        std::fs::write(&path, found).expect("the test data can be written");
     }
-    let expected = std::fs::read_to_string(&path).unwrap();
+    let expected = std::fs::read_to_string(&path).expect("the test data is there");
     assert_eq!(found, expected, "UPDATE_GOLDEN=1 rewrites {name}");
 }
 

@@ -7,14 +7,18 @@ use super::{
 };
 use crate::error::RagError;
 use crate::evaluation::{Metric, Outcome};
-use crate::statistics::{Resamples, Scores, holm, paired_permutation};
+use crate::statistics::{MOST_SEEDS, Resamples, Scores, holm, paired_permutation};
 
 const RELIABILITY_BINS: usize = 10;
 /// Groups are many and their intervals wide: fewer resamples than for the main figures will do.
 const GROUP_RESAMPLES: usize = 2_000;
 
-/// Every run must be over the questions of the first, in the same order.
-pub(super) fn check_questions(variants: &[Variant]) -> Result<(), RagError> {
+/// Every run must be over the questions of the first, in the same order, and seeds must be few.
+pub(super) fn check(variants: &[Variant]) -> Result<(), RagError> {
+    if let Some(variant) = variants.iter().find(|variant| variant.runs.len() > MOST_SEEDS) {
+        let (name, found) = (variant.name.clone(), variant.runs.len());
+        return Err(RagError::TooManySeeds { name, found, most: MOST_SEEDS });
+    }
     let mut runs = variants.iter().flat_map(|v| v.runs.iter().map(move |run| (v, run)));
     let Some((_, first)) = runs.next() else { return Ok(()) };
     let same = |outcomes: &[Outcome]| {

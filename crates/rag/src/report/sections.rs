@@ -210,6 +210,10 @@ pub(super) fn what_did_not_help(report: &Report) -> String {
             ForestVerdict::Worse => "is worse",
             ForestVerdict::Unclear => "no difference can be claimed",
         };
+        if test.low == 0.0 && test.high == 0.0 {
+            // The same in every resample: the part is not there to differ.
+            continue;
+        }
         any = true;
         let (a, b) = (escaped(&test.a), escaped(&test.b));
         put!(

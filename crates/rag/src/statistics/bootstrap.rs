@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::version::digest;
 
+/// The most training seeds a variant may have.
+pub const MOST_SEEDS: usize = 16;
+
 /// Scores of one variant: for each training seed, for each question, in the same order of
 /// questions for every variant. A score that does not apply is absent and left out of means.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,25 +41,59 @@ impl Scores {
             .collect()
     }
 
-    /// `Σ_s Σ_q u_s w_q x_sq / Σ_s Σ_q u_s w_q` over the scores that are present.
-    fn weighted_mean(&self, seed_weights: &[u16], question_weights: &[u16]) -> Option<f64> {
-        let (mut sum, mut count) = (0.0, 0.0);
-        for (scores, &seed_weight) in self.by_seed.iter().zip(seed_weights) {
-            if seed_weight == 0 {
-                continue;
-            }
-            let (mut seed_sum, mut seed_count) = (0.0, 0.0);
-            for (score, &weight) in scores.iter().zip(question_weights) {
-                if let Some(score) = score {
-                    seed_sum += f64::from(weight) * score;
-                    seed_count += f64::from(weight);
-                }
-            }
-            sum += f64::from(seed_weight) * seed_sum;
-            count += f64::from(seed_weight) * seed_count;
-        }
-        (count > 0.0).then(|| sum / count)
+    fn dense(&self) -> Vec<DenseSeed> {
+        self.by_seed.iter().map(|scores| DenseSeed::new(scores)).collect()
     }
+}
+
+/// The scores of one seed without branches: an absent score is 0 and counts 0.
+struct DenseSeed {
+    scores: Vec<f64>,
+    /// 1 where there is a score; none if there is one everywhere, as is usual.
+    present: Option<Vec<f64>>,
+}
+
+impl DenseSeed {
+    fn new(scores: &[Option<f64>]) -> Self {
+        let has_gaps = scores.iter().any(Option::is_none);
+        let present = || scores.iter().map(|score| f64::from(score.is_some())).collect();
+        Self {
+            scores: scores.iter().map(|score| score.unwrap_or(0.0)).collect(),
+            present: has_gaps.then(present),
+        }
+    }
+}
+
+/// `Σ_s Σ_q u_s w_q x_sq / Σ_s Σ_q u_s w_q` over the scores that are present.
+fn weighted_mean(seeds: &[DenseSeed], draw: &Draw) -> Option<f64> {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (seed, &seed_weight) in seeds.iter().zip(draw.seeds(seeds.len()).iter()) {
+        if seed_weight > 0 {
+            let drawn = match &seed.present {
+                Some(present) => dot(present, &draw.questions),
+                None => draw.questions.len() as f64,
+            };
+            sum += f64::from(seed_weight) * dot(&seed.scores, &draw.questions);
+            count += f64::from(seed_weight) * drawn;
+        }
+    }
+    (count > 0.0).then(|| sum / count)
+}
+
+/// `Σ_q w_q x_q`, in eight sums side by side: one would wait for itself.
+fn dot(values: &[f64], weights: &[u16]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let (values, values_rest) = values.as_chunks::<LANES>();
+    let (weights, weights_rest) = weights.as_chunks::<LANES>();
+    for (values, weights) in values.iter().zip(weights) {
+        for lane in 0..LANES {
+            sums[lane] += values[lane] * f64::from(weights[lane]);
+        }
+    }
+    let rest =
+        values_rest.iter().zip(weights_rest).map(|(value, weight)| value * f64::from(*weight));
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 /// A value with its 95 % interval.
@@ -78,59 +115,70 @@ pub struct Interval {
 /// resampled means (Efron and Tibshirani, 1993, chapter 13). Variants with equally many seeds share
 /// their draws of seeds too.
 pub struct Resamples {
-    seed: u64,
-    /// `weights[r][q]`: how often resample `r` has question `q`.
-    weights: Vec<Vec<u16>>,
+    draws: Vec<Draw>,
+}
+
+/// One resample: how often it has each question, and each of a number of seeds.
+struct Draw {
+    questions: Vec<u16>,
+    /// `seeds[n]` of a variant with `n` seeds.
+    seeds: Vec<Vec<u16>>,
+}
+
+impl Draw {
+    fn seeds(&self, n: usize) -> &[u16] {
+        &self.seeds[n.min(MOST_SEEDS)]
+    }
 }
 
 impl Resamples {
     /// `count` resamples of `questions` questions. Resample `r` draws from a stream of its own, so
     /// the draws do not depend on the number of threads.
     pub fn new(questions: usize, count: usize, seed: u64) -> Self {
-        let draw = |r| drawn(questions, "bootstrap questions", seed, r);
-        Self { seed, weights: (0..count).into_par_iter().map(draw).collect() }
+        let draw = |r: usize| {
+            let stream = digest("bootstrap", seed, &r.to_string());
+            let mut stream = ChaCha8Rng::from_seed(stream);
+            let seeds = (0..=MOST_SEEDS).map(|n| drawn(n, &mut stream)).collect();
+            Draw { seeds, questions: drawn(questions, &mut stream) }
+        };
+        Self { draws: (0..count).into_par_iter().map(draw).collect() }
     }
 
     /// The mean with its interval; none if no score is present.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MOST_SEEDS`] seeds.
     pub fn interval(&self, scores: &Scores) -> Option<Interval> {
-        let value = scores.mean()?;
-        Some(self.percentiles(value, |seeds, questions| {
-            scores.weighted_mean(&seeds(scores.by_seed.len()), questions)
-        }))
+        let dense = checked(scores);
+        Some(self.percentiles(scores.mean()?, |draw| weighted_mean(&dense, draw)))
     }
 
     /// The difference of means `a - b` with its interval, paired by question and (where there are
     /// equally many) by seed; none if one of them has no score.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MOST_SEEDS`] seeds.
     pub fn difference(&self, a: &Scores, b: &Scores) -> Option<Interval> {
         let value = a.mean()? - b.mean()?;
-        Some(self.percentiles(value, |seeds, questions| {
-            let a = a.weighted_mean(&seeds(a.by_seed.len()), questions)?;
-            let b = b.weighted_mean(&seeds(b.by_seed.len()), questions)?;
-            Some(a - b)
-        }))
+        let (a, b) = (checked(a), checked(b));
+        let difference = |draw: &Draw| Some(weighted_mean(&a, draw)? - weighted_mean(&b, draw)?);
+        Some(self.percentiles(value, difference))
     }
 
-    fn percentiles(
-        &self,
-        value: f64,
-        statistic: impl Fn(&dyn Fn(usize) -> Vec<u16>, &[u16]) -> Option<f64> + Sync,
-    ) -> Interval {
-        let mut values: Vec<f64> = self
-            .weights
-            .par_iter()
-            .enumerate()
-            .filter_map(|(r, questions)| {
-                let seeds = |n: usize| match n {
-                    1 => vec![1],
-                    n => drawn(n, "bootstrap seeds", self.seed, r),
-                };
-                statistic(&seeds, questions)
-            })
-            .collect();
+    fn percentiles(&self, value: f64, statistic: impl Fn(&Draw) -> Option<f64> + Sync) -> Interval {
+        let mut values: Vec<f64> = self.draws.par_iter().filter_map(&statistic).collect();
         values.sort_by(f64::total_cmp);
         let at = |share| quantile(&values, share).unwrap_or(value);
         Interval { value, low: at(0.025), high: at(0.975) }
     }
+}
+
+fn checked(scores: &Scores) -> Vec<DenseSeed> {
+    let seeds = scores.by_seed.len();
+    assert!(seeds <= MOST_SEEDS, "{seeds} seeds are more than {MOST_SEEDS}");
+    scores.dense()
 }
 
 /// The `share` quantile of sorted values, linear between neighbours: at place `share · (n - 1)`.
@@ -145,11 +193,10 @@ pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
 }
 
 /// How often each of `n` things comes in `n` draws with replacement.
-fn drawn(n: usize, purpose: &str, seed: u64, resample: usize) -> Vec<u16> {
-    let mut draws = ChaCha8Rng::from_seed(digest(purpose, seed, &format!("{resample}/{n}")));
+fn drawn(n: usize, stream: &mut ChaCha8Rng) -> Vec<u16> {
     let mut counts = vec![0u16; n];
     for _ in 0..n {
-        let pick = (u128::from(draws.next_u64()) * n as u128) >> 64;
+        let pick = (u128::from(stream.next_u64()) * n as u128) >> 64;
         counts[pick as usize] = counts[pick as usize].saturating_add(1);
     }
     counts

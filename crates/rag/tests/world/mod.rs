@@ -138,7 +138,7 @@ pub(crate) fn writer() -> ScriptedGenerate {
         let order = |first: &[Option<usize>]| -> String {
             let mut order: Vec<usize> = first.iter().flatten().copied().collect();
             order.extend((1..=shown).filter(|n| !first.contains(&Some(*n))));
-            order.iter().map(|n| format!("[{n}]")).collect()
+            order.iter().fold(String::new(), |text, n| text + &format!("[{n}]"))
         };
         let (olm, towns, flag) = (label("Olm"), label("Towns"), label("Flag"));
         let named = |label: Option<usize>| label.map_or(String::new(), |n| format!("[{n}]"));
