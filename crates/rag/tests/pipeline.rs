@@ -5,7 +5,8 @@ mod world;
 use mmrag_core::{Example, Sampling};
 use mmrag_rag::evaluation::Outcome;
 use mmrag_rag::explanation::{DroppedAt, Explanation, FallbackKind, Verdict};
-use mmrag_rag::{Ask, Index, Pipeline};
+use mmrag_rag::{Ask, Index, Pipeline, RagError};
+use mmrag_task::{FilterMode, PromptStyle, Stage};
 
 use world::{documents, examples, parts, pipeline, question};
 
@@ -144,6 +145,15 @@ fn a_collection_is_searched_for_questions_without_documents() {
     assert_eq!(explanation.answer, "Ada Voss");
     assert_eq!(explanation.candidates.len(), 5);
     assert_eq!(explanation.index_version.len(), 16);
+}
+
+#[test]
+fn a_filter_that_reasons_is_refused() {
+    let (examples, mut parts) = (examples(), parts());
+    parts.filter = Stage::filter(PromptStyle::Compact, FilterMode::Think);
+    let answers = pipeline(&parts).answer_batch(&asks(&examples));
+    assert!(answers.iter().all(|answer| matches!(answer, Err(RagError::ThinkingFilter))));
+    assert!(parts.chooser.calls().is_empty());
 }
 
 #[test]

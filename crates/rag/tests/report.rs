@@ -121,7 +121,9 @@ fn shown() -> Vec<ReportExample> {
     let document = Document { title: hostile.into(), ..(*examples[0].candidates[0]).clone() };
     examples[0].candidates[0] = document.into();
     let explain = |example: &Example| {
-        pipeline(&parts).answer(&example.question, Some(&example.candidates)).unwrap()
+        pipeline(&parts)
+            .answer(&example.question, Some(&example.candidates))
+            .expect("the engines answer")
     };
     let show = |example: Example| ReportExample {
         variant: "two_stage".into(),

@@ -25,6 +25,10 @@ impl<'a> Pipeline<'a> {
         let Some(filter) = self.filter else {
             return retrieved.into_iter().map(|r| Ok(keep_all(r?))).collect();
         };
+        if filter.stage.grammar.think {
+            let refuse = |r: Result<_, RagError>| r.and(Err(RagError::ThinkingFilter));
+            return retrieved.into_iter().map(refuse).collect();
+        }
         let start = Instant::now();
         let prompts: Vec<Vec<Prompt>> = retrieved
             .iter()
