@@ -80,10 +80,7 @@ impl Answerer {
         let filter = filters.then(|| {
             let keep = filter_notes.keep.unwrap_or(KEEP);
             let threshold = arguments.threshold.unwrap_or(keep.threshold);
-            (
-                Stage::filter(filter_notes.prompts, FilterMode::Direct),
-                Keep { threshold, ..keep },
-            )
+            (Stage::filter(filter_notes.prompts, FilterMode::Direct), Keep { threshold, ..keep })
         });
         let rank = Stage::rank(rank_notes.prompts, rank_notes.reasoning.unwrap_or(true));
         let max_new_tokens = arguments.max_new_tokens.unwrap_or(reply_tokens(rank_notes.prompts));
@@ -157,7 +154,7 @@ pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
 ///
 /// When it does not hold an adapter that fits the model.
 pub(crate) fn load_adapter(folder: &Path, policy: &Policy) -> anyhow::Result<Adapter> {
-    Adapter::load(folder, policy)
+    Adapter::load(folder, policy.vlm())
         .with_context(|| format!("failed to load the adapter {}", folder.display()))
 }
 

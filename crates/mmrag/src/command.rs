@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
+pub(crate) mod ask;
 pub(crate) mod data;
 pub(crate) mod model;
+pub(crate) mod train;
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,10 +86,8 @@ fn verdicts<L: Learner>(
     stage: &Stage,
     example: &Example,
 ) -> Result<Vec<f64>, SourceError> {
-    let reply = |helps| {
-        learner.encode_reply(&stage.render(&Reply::Filter { think: None, helps }))
-    };
-    let (yes, no) = (reply(true), reply(false));
+    let reply = |helps| learner.encode_reply(&stage.render(&Reply::Filter { think: None, helps }));
+    let (yes, no) = (reply(true)?, reply(false)?);
     let groups = example
         .candidates
         .iter()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mmrag_core::{Document, Example, Message, Part, Prompt, Role};
 use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
-use mmrag_task::{Case, FilterMode, PromptStyle, Stage};
+use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,44 @@ pub(crate) struct LessonPlan {
     filter: Stage,
     reasoned: Stage,
     direct: Stage,
+}
+
+/// The right replies of a stage to a data set's questions: one lesson a question for the ranker,
+/// and for the filter one on a gold document and one on another, turn by turn.
+pub(crate) struct Demonstrations {
+    stage: Stage,
+    examples: Vec<Example>,
+    seed: u64,
+}
+
+impl Demonstrations {
+    /// The demonstrations of `stage` on `examples`.
+    pub(crate) fn new(stage: Stage, examples: Vec<Example>, seed: u64) -> Self {
+        Self { stage, examples, seed }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        match self.stage.name {
+            StageName::Filter => 2 * self.examples.len(),
+            StageName::Rank => self.examples.len(),
+        }
+    }
+
+    /// Demonstration `index`, or nothing past the end.
+    pub(crate) fn lesson(&self, index: usize) -> Option<Composed> {
+        let mut draws = stream(self.seed, index);
+        match self.stage.name {
+            StageName::Filter => {
+                let example = self.examples.get(index / 2)?;
+                Some(verdict(&self.stage, example, index.is_multiple_of(2), &mut draws))
+            }
+            StageName::Rank => {
+                let example = self.examples.get(index)?;
+                Some(demonstration(&self.stage, example, &example.candidates, draws.random()))
+            }
+        }
+    }
 }
 
 /// What a prompt should be answered with.
@@ -107,13 +145,8 @@ impl LessonPlan {
 
     /// Gold and distractor come equally often, so that neither verdict is the safe one.
     fn filter(&self, index: usize, draws: &mut ChaCha8Rng) -> Composed {
-        let example = self.example(index);
-        let (gold, others) = split_gold(&example);
-        let wants_gold = draws.random_bool(0.5) && !gold.is_empty();
-        let pool = if wants_gold || others.is_empty() { &gold } else { &others };
-        let document = &pool[draws.random_range(0..pool.len())];
-        let case = Case::pointwise(&example.question, document);
-        lesson_of(&self.filter, &case, &example)
+        let wants_gold = draws.random_bool(0.5);
+        verdict(&self.filter, &self.example(index), wants_gold, draws)
     }
 
     fn rank(&self, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
@@ -174,6 +207,15 @@ fn weighted<const N: usize>(draws: &mut ChaCha8Rng, weights: [f64; N]) -> usize 
         left -= weight;
     }
     weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(N - 1)
+}
+
+/// The lesson of a gold document, or of another; of what there is if there is none of the kind.
+fn verdict(stage: &Stage, example: &Example, of_gold: bool, draws: &mut ChaCha8Rng) -> Composed {
+    let (gold, others) = split_gold(example);
+    let is_gold = (of_gold && !gold.is_empty()) || others.is_empty();
+    let pool = if is_gold { &gold } else { &others };
+    let document = &pool[draws.random_range(0..pool.len())];
+    lesson_of(stage, &Case::pointwise(&example.question, document), example)
 }
 
 fn demonstration(

@@ -4,15 +4,22 @@
 //! Here stands what the commands are; each has a file of its own. Arguments and run files become
 //! settings here, and nothing below sees a flag.
 
+mod answerer;
+mod calibrate;
 mod command;
 mod dataset;
+mod dev;
 mod lessons;
 mod notes;
 mod output;
 mod overlay;
 mod progress;
+mod settings;
+mod show;
 mod small_model;
+mod stages;
 mod stop;
+mod training;
 
 use std::process::ExitCode;
 
@@ -33,6 +40,11 @@ enum Command {
     /// Make the built-in data set, or look at a data set's files
     #[command(subcommand)]
     Data(command::data::DataCommand),
+    /// Train a stage by reinforcement, or from right replies
+    #[command(subcommand)]
+    Train(command::train::TrainCommand),
+    /// Answer one question and explain the answer
+    Ask(command::ask::AskCommand),
     /// Make a new small model, or look at a model's folder
     #[command(subcommand)]
     Model(command::model::ModelCommand),
@@ -41,6 +53,8 @@ enum Command {
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Data(command) => command.run(),
+        Command::Train(command) => command.run(),
+        Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
     };
     match ended {

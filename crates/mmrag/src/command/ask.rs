@@ -65,8 +65,8 @@ impl AskCommand {
                 })
             }
             (None, Some(text)) => {
-                let index = Index::in_memory(loaded.documents)
-                    .context("failed to index the documents")?;
+                let index =
+                    Index::in_memory(loaded.documents).context("failed to index the documents")?;
                 let question = own_question(text);
                 answerer.with_pipeline(Some(&index), self.top_k, |pipeline| {
                     pipeline.answer(&question, None)

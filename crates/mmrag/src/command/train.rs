@@ -1,0 +1,105 @@
+//! `mmrag train`: one run file, one run folder; the same command resumes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use mmrag_core::Example;
+use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
+use mmrag_task::StageName;
+
+use super::Ended;
+use crate::answerer::{built_in_model, load_policy};
+use crate::dataset::{self, SplitName};
+use crate::settings::{DataSettings, ReinforceRun, SftRun};
+use crate::stages::{Questions, first, supervise, train_filter, train_ranker};
+use crate::{output, stop};
+
+/// The atlas that composed lessons are checked on; any seed would do.
+const DEV_ATLAS_SEED: u64 = 1;
+
+const EXAMPLES: &str = "Examples:
+  mmrag train filter crates/mmrag/runs/filter.toml
+  mmrag train rank crates/mmrag/runs/rank.toml
+  mmrag train sft crates/mmrag/runs/base.toml
+
+Ctrl-C ends the run after its current step; the same command goes on from there.";
+
+/// Trains from a run file.
+#[derive(Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(crate) enum TrainCommand {
+    /// Stage 1: reinforce the verdict whether a document helps
+    Filter(RunArgs),
+    /// Stage 2: reinforce order, reasoning and answer
+    Rank(RunArgs),
+    /// Learn from right replies: composed lessons, or a data set's questions
+    Sft(RunArgs),
+}
+
+/// The run file.
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// The TOML file that says what to train on what
+    #[arg(value_name = "RUN.toml")]
+    file: PathBuf,
+}
+
+impl TrainCommand {
+    /// Trains, and says on stdout where the result lies.
+    ///
+    /// # Errors
+    ///
+    /// When the run file is wrong, something it names cannot be read, or the training fails.
+    pub(crate) fn run(&self) -> anyhow::Result<Ended> {
+        let stop = stop::on_interrupt()?;
+        let published = match self {
+            Self::Filter(RunArgs { file }) => {
+                let run = ReinforceRun::read(file, StageName::Filter)?;
+                let questions = questions(&run.data, run.data.calibration_questions)?;
+                train_filter(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
+            }
+            Self::Rank(RunArgs { file }) => {
+                let run = ReinforceRun::read(file, StageName::Rank)?;
+                let questions = questions(&run.data, run.data.dev_questions)?;
+                train_ranker(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
+            }
+            Self::Sft(RunArgs { file }) => {
+                let run = SftRun::read(file)?;
+                let questions = if run.phases.is_empty() {
+                    questions(&run.data, run.data.dev_questions)?
+                } else {
+                    Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
+                };
+                supervise(&run, &load_policy(&model_of(&run.model))?, questions, &stop)?
+            }
+        };
+        let Some(place) = published else { return Ok(Ended::Stopped) };
+        output::line(&place.display().to_string())?;
+        Ok(Ended::Done)
+    }
+}
+
+fn model_of(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() { built_in_model() } else { folder.to_path_buf() }
+}
+
+fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Result<Questions> {
+    ensure!(
+        !data.folder.as_os_str().is_empty(),
+        "the run file names no data set: `data.folder` is missing"
+    );
+    let of = |split: SplitName, most| {
+        dataset::load(&data.folder, split).map(|loaded| first(&loaded.examples, most).to_vec())
+    };
+    Ok(Questions {
+        train: of(data.split, data.questions)?,
+        dev: of(data.dev_split, dev_questions)?,
+    })
+}
+
+fn atlas_dev(count: usize) -> Vec<Example> {
+    let options = AtlasOptions::default();
+    let example = |index| atlas::example(DEV_ATLAS_SEED, NameSplit::Dev, index, &options);
+    (0..count as u64).map(example).collect()
+}

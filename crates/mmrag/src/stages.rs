@@ -1,0 +1,228 @@
+//! Training of the stages on questions that are given: from settings to a folder to use.
+//!
+//! Each function goes on where its run folder stands, and gives nothing if it was stopped.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, ensure};
+use mmrag_core::Example;
+use mmrag_model::{ALL_TARGETS, Adapter, LoraSpec, Policy};
+use mmrag_task::{FilterMode, Stage, StageName};
+use mmrag_train::{
+    Evaluate, Init, Lessons, LoraSettings, Outcome, Pupil, Run, RunFolder, train_grpo, train_sft,
+};
+
+use crate::answerer::{load_adapter, reply_tokens};
+use crate::calibrate;
+use crate::dev::{FilterDev, RankDev};
+use crate::lessons::{Demonstrations, LessonPlan};
+use crate::notes::Notes;
+use crate::settings::{ReinforceRun, SftRun};
+use crate::training::{Teller, publish};
+
+/// What a stage is trained on and chosen by.
+pub(crate) struct Questions {
+    /// To train on.
+    pub(crate) train: Vec<Example>,
+    /// To choose checkpoints and thresholds by.
+    pub(crate) dev: Vec<Example>,
+}
+
+/// Stage 1: trains the filter's adapter, then calibrates on all dev questions what it keeps.
+///
+/// # Errors
+///
+/// When the training fails or its folder cannot be written.
+pub(crate) fn train_filter(
+    run: &ReinforceRun,
+    policy: &Policy,
+    questions: &Questions,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<PathBuf>> {
+    let folder = open_run(&run.out, run)?;
+    let mut stage = Stage::filter(run.prompts, FilterMode::Direct);
+    stage.rubric = run.rubric.clone();
+    let few = first(&questions.dev, run.data.dev_questions);
+    let mut evaluate = FilterDev::new(stage.clone(), few.to_vec());
+    let adapter = adapter_to_train(policy, &run.training.lora, run.training.seed)?;
+    let teller = Teller::new("filter");
+    let mut training =
+        Run { folder: &folder, evaluate: Some(&mut evaluate), progress: &teller, stop };
+    let pupil = Pupil::adapter(policy, &adapter);
+    let outcome = train_grpo(&pupil, &stage, &questions.train, &run.training, &mut training)
+        .context("failed to train the filter")?;
+    let Some(weights) = best_weights(&outcome) else { return Ok(None) };
+    publish_filter(run, policy, &stage, &weights, &questions.dev, stop)
+}
+
+/// Chooses the threshold and puts the filter's adapter where it is used from.
+fn publish_filter(
+    run: &ReinforceRun,
+    policy: &Policy,
+    stage: &Stage,
+    weights: &Path,
+    dev: &[Example],
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<PathBuf>> {
+    let adapter = load_adapter(weights, policy)?;
+    let engine = policy.with(Some(&adapter));
+    let verdicts = calibrate::verdicts(&engine, stage, dev, "calibrate", stop)?;
+    if verdicts.len() < dev.len() {
+        return Ok(None);
+    }
+    let keep = calibrate::calibrated(&run.keep, dev, &verdicts);
+    let shares = calibrate::shares(keep, dev, &verdicts);
+    eprintln!(
+        "filter: threshold {:.4} on {} dev questions keeps every gold document for {:.1} % of \
+         them and drops {:.1} % of the others",
+        keep.threshold,
+        dev.len(),
+        100.0 * shares.gold_kept,
+        100.0 * shares.distractors_dropped,
+    );
+    let notes = Notes { prompts: run.prompts, reasoning: None, keep: Some(keep) };
+    publish(weights, &run.out.join("adapter"), &notes).map(Some)
+}
+
+/// Stage 2: trains the ranker's adapter on what the run's filter keeps.
+///
+/// # Errors
+///
+/// When the training fails or its folder cannot be written.
+pub(crate) fn train_ranker(
+    run: &ReinforceRun,
+    policy: &Policy,
+    questions: &Questions,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<PathBuf>> {
+    let folder = open_run(&run.out, run)?;
+    let mut stage = Stage::rank(run.prompts, run.reasoning);
+    stage.rubric = run.rubric.clone();
+    let few = first(&questions.dev, run.data.dev_questions);
+    let filter = &run.filter_adapter;
+    let (Some(train), Some(dev)) = (
+        filtered(filter, policy, &questions.train, "filter train", stop)?,
+        filtered(filter, policy, few, "filter dev", stop)?,
+    ) else {
+        return Ok(None);
+    };
+    let max_new_tokens = run.training.rollout.max_completion_tokens;
+    let mut evaluate = RankDev::new(stage.clone(), &dev, max_new_tokens);
+    let adapter = match run.training.init {
+        Init::Base => adapter_to_train(policy, &run.training.lora, run.training.seed)?,
+        Init::Stage1 => load_adapter(filter, policy)?,
+    };
+    let teller = Teller::new("rank");
+    let mut training =
+        Run { folder: &folder, evaluate: Some(&mut evaluate), progress: &teller, stop };
+    let pupil = Pupil::adapter(policy, &adapter);
+    let outcome = train_grpo(&pupil, &stage, &train, &run.training, &mut training)
+        .context("failed to train the ranker")?;
+    let Some(weights) = best_weights(&outcome) else { return Ok(None) };
+    let notes = Notes { prompts: run.prompts, reasoning: Some(run.reasoning), keep: None };
+    publish(&weights, &run.out.join("adapter"), &notes).map(Some)
+}
+
+/// The examples with what a filter keeps, and every gold document; all of it if there is no
+/// filter. Nothing if it was stopped.
+fn filtered(
+    filter_adapter: &Path,
+    policy: &Policy,
+    examples: &[Example],
+    title: &str,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Vec<Example>>> {
+    if filter_adapter.as_os_str().is_empty() {
+        return Ok(Some(examples.to_vec()));
+    }
+    let notes = Notes::of(filter_adapter)?;
+    let keep = notes.keep.with_context(|| {
+        format!("failed to find what the filter {} keeps", filter_adapter.display())
+    })?;
+    let adapter = load_adapter(filter_adapter, policy)?;
+    let stage = Stage::filter(notes.prompts, FilterMode::Direct);
+    let engine = policy.with(Some(&adapter));
+    let verdicts = calibrate::verdicts(&engine, &stage, examples, title, stop)?;
+    let is_whole = verdicts.len() == examples.len();
+    Ok(is_whole.then(|| calibrate::kept(keep, examples, &verdicts)))
+}
+
+/// Supervised training, of an adapter or of all weights: on the run's composed lessons, else on
+/// the right replies to the questions.
+///
+/// # Errors
+///
+/// When the training fails or its folder cannot be written.
+pub(crate) fn supervise(
+    run: &SftRun,
+    policy: &Policy,
+    questions: Questions,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<PathBuf>> {
+    let folder = open_run(&run.out, run)?;
+    let stage = match run.stage {
+        StageName::Filter => Stage::filter(run.prompts, FilterMode::Direct),
+        StageName::Rank => Stage::rank(run.prompts, run.reasoning),
+    };
+    let seed = run.training.seed;
+    let dev = first(&questions.dev, run.data.dev_questions).to_vec();
+    let is_composed = !run.phases.is_empty();
+    let lessons: Box<dyn Lessons> = if is_composed {
+        Box::new(LessonPlan::new(seed, run.phases.clone()))
+    } else {
+        Box::new(Demonstrations::new(stage.clone(), questions.train, seed))
+    };
+    let adapter = run.training.lora.as_ref();
+    let adapter = adapter.map(|lora| adapter_to_train(policy, lora, seed)).transpose()?;
+    let mut evaluate: Box<dyn Evaluate<Pupil<'_>>> = match run.stage {
+        StageName::Filter => Box::new(FilterDev::new(stage, dev)),
+        StageName::Rank => Box::new(RankDev::new(stage, &dev, reply_tokens(run.prompts))),
+    };
+    let pupil =
+        adapter.as_ref().map_or(Pupil::full(policy), |adapter| Pupil::adapter(policy, adapter));
+    let teller = Teller::new("sft");
+    let mut training =
+        Run { folder: &folder, evaluate: Some(&mut *evaluate), progress: &teller, stop };
+    let outcome = train_sft(&pupil, &*lessons, &run.training, &mut training)
+        .context("failed to train on lessons")?;
+    // Of a whole model the last weights, not the best on a few dev questions: its training is one
+    // schedule from the first lesson to the last.
+    let (name, weights) = match &adapter {
+        Some(_) => ("adapter", best_weights(&outcome)),
+        None => ("model", last_weights(&outcome)),
+    };
+    let Some(weights) = weights else { return Ok(None) };
+    let reasoning = (!is_composed && run.stage == StageName::Rank).then_some(run.reasoning);
+    let notes = Notes { prompts: run.prompts, reasoning, keep: None };
+    publish(&weights, &run.out.join(name), &notes).map(Some)
+}
+
+fn open_run(out: &Path, settings: &impl serde::Serialize) -> anyhow::Result<RunFolder> {
+    ensure!(!out.as_os_str().is_empty(), "the run file names no run folder: `out` is missing");
+    RunFolder::open(out, settings).context("failed to open the run folder")
+}
+
+fn adapter_to_train(policy: &Policy, lora: &LoraSettings, seed: u64) -> anyhow::Result<Adapter> {
+    let targets = if lora.targets.is_empty() {
+        ALL_TARGETS.map(str::to_owned).to_vec()
+    } else {
+        lora.targets.clone()
+    };
+    let spec = LoraSpec { r: lora.r, alpha: lora.alpha, targets };
+    Adapter::new(policy.vlm(), &spec, seed).context("failed to make an adapter")
+}
+
+/// The first `most` examples; all if that is 0.
+pub(crate) fn first(examples: &[Example], most: usize) -> &[Example] {
+    let most = if most == 0 { examples.len() } else { most.min(examples.len()) };
+    &examples[..most]
+}
+
+fn best_weights(outcome: &Outcome) -> Option<PathBuf> {
+    outcome.best_checkpoint.as_ref().filter(|_| outcome.finished).map(|path| path.join("weights"))
+}
+
+fn last_weights(outcome: &Outcome) -> Option<PathBuf> {
+    outcome.last_checkpoint.as_ref().filter(|_| outcome.finished).map(|path| path.join("weights"))
+}
