@@ -41,9 +41,25 @@ pub(crate) struct AnswerArgs {
     pub(crate) seed: u64,
 }
 
-/// A loaded model with everything a pipeline borrows.
-pub(crate) struct Answerer {
-    policy: Policy,
+impl AnswerArgs {
+    /// The model's folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.model.clone().unwrap_or_else(built_in_model)
+    }
+
+    /// Loads the model.
+    ///
+    /// # Errors
+    ///
+    /// When the folder does not hold a model that is built.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        load_policy(&self.folder())
+    }
+}
+
+/// A model with its adapters and everything else a pipeline borrows.
+pub(crate) struct Answerer<'p> {
+    policy: &'p Policy,
     filter_adapter: Option<Adapter>,
     rank_adapter: Option<Adapter>,
     filter: Option<(Stage, Keep)>,
@@ -55,17 +71,16 @@ pub(crate) struct Answerer {
     adapter_names: Vec<String>,
 }
 
-impl Answerer {
-    /// Loads what the arguments name.
+impl<'p> Answerer<'p> {
+    /// Loads the adapters that the arguments name onto their model.
     ///
     /// # Errors
     ///
     /// When a folder does not hold what it should.
-    pub(crate) fn load(arguments: &AnswerArgs) -> anyhow::Result<Self> {
-        let folder = arguments.model.clone().unwrap_or_else(built_in_model);
-        let policy = load_policy(&folder)?;
+    pub(crate) fn new(policy: &'p Policy, arguments: &AnswerArgs) -> anyhow::Result<Self> {
+        let folder = arguments.folder();
         let adapter = |folder: &Option<PathBuf>| {
-            folder.as_deref().map(|folder| load_adapter(folder, &policy)).transpose()
+            folder.as_deref().map(|folder| load_adapter(folder, policy)).transpose()
         };
         let (filter_adapter, rank_adapter) =
             (adapter(&arguments.filter_adapter)?, adapter(&arguments.rank_adapter)?);

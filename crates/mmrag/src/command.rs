@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod data;
+pub(crate) mod eval;
 pub(crate) mod model;
 pub(crate) mod train;
 

@@ -9,6 +9,7 @@ mod calibrate;
 mod command;
 mod dataset;
 mod dev;
+mod evaluating;
 mod lessons;
 mod notes;
 mod output;
@@ -43,6 +44,9 @@ enum Command {
     /// Train a stage by reinforcement, or from right replies
     #[command(subcommand)]
     Train(command::train::TrainCommand),
+    /// Run a pipeline on a data set and say how right its answers are
+    #[command(subcommand)]
+    Eval(command::eval::EvalCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
     /// Make a new small model, or look at a model's folder
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Data(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Eval(command) => command.run(),
         Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
     };

@@ -1,0 +1,185 @@
+//! A pipeline over a data set: every question's explanation, written as it is done.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, ensure};
+use mmrag_core::Example;
+use mmrag_rag::report::{Report, ReportExample, ReportInput, Run, Variant};
+use mmrag_rag::{Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, read_explanations};
+use serde_json::Value;
+
+use crate::progress::Meter;
+
+/// Questions that go through the pipeline together.
+const AT_ONCE: usize = 16;
+
+/// Bootstrap resamples and permutations of a report.
+pub(crate) const RESAMPLES: usize = 10_000;
+
+/// Answers every example that the log does not have, and gives all explanations in the examples'
+/// order; nothing if it was stopped.
+///
+/// # Errors
+///
+/// When the log cannot be written or a question cannot be answered. The others are answered and
+/// in the log by then.
+pub(crate) fn answer_all(
+    pipeline: &Pipeline<'_>,
+    examples: &[Example],
+    log: &Path,
+    title: &str,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Vec<Explanation>>> {
+    let mut file = ExplanationLog::open(log).context("failed to open the explanations")?;
+    let left: Vec<&Example> =
+        examples.iter().filter(|example| !file.is_done(&example.question.id)).collect();
+    let meter = Meter::new(title, examples.len());
+    let mut failed = 0;
+    meter.at(examples.len() - left.len(), "");
+    for batch in left.chunks(AT_ONCE) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let asks: Vec<Ask<'_>> = batch
+            .iter()
+            .map(|e| Ask { question: &e.question, candidates: Some(&e.candidates) })
+            .collect();
+        for (example, answered) in batch.iter().zip(pipeline.answer_batch(&asks)) {
+            match answered {
+                Ok(explanation) => {
+                    file.append(&explanation).context("failed to write an explanation")?;
+                }
+                Err(error) => {
+                    failed += 1;
+                    let error = anyhow::Error::new(error);
+                    meter.say(&format!("question {}: failed to {error:#}", example.question.id));
+                }
+            }
+        }
+        meter.at(file.len().min(examples.len()), "");
+    }
+    ensure!(failed == 0, "failed to answer {failed} of {} questions", examples.len());
+    in_order(examples, read_explanations(log).context("failed to read the explanations")?).map(Some)
+}
+
+fn in_order(examples: &[Example], all: Vec<Explanation>) -> anyhow::Result<Vec<Explanation>> {
+    let mut by_id: std::collections::HashMap<_, _> =
+        all.into_iter().map(|explanation| (explanation.question.id.clone(), explanation)).collect();
+    examples
+        .iter()
+        .map(|example| {
+            let id = &example.question.id;
+            by_id.remove(id).with_context(|| format!("failed to find the explanation of {id}"))
+        })
+        .collect()
+}
+
+/// The outcomes of explanations, in the examples' order.
+pub(crate) fn outcomes(examples: &[Example], explanations: &[Explanation]) -> Vec<Outcome> {
+    explanations.iter().zip(examples).map(|(e, example)| Outcome::of(e, example)).collect()
+}
+
+/// The report of a single run.
+///
+/// # Errors
+///
+/// When the figures cannot be worked out.
+pub(crate) fn single_report(
+    title: &str,
+    outcomes: Vec<Outcome>,
+    settings: Value,
+) -> anyhow::Result<Report> {
+    let run = Run { seed: 0, outcomes };
+    let variant = Variant { name: "run".into(), about: title.to_owned(), runs: vec![run] };
+    let input = ReportInput {
+        title: title.to_owned(),
+        variants: vec![variant],
+        settings,
+        resamples: RESAMPLES,
+        ..ReportInput::default()
+    };
+    Report::of(input).context("failed to work out the figures")
+}
+
+/// A few right and a few wrong answers, those with pictures first, for people to look at.
+pub(crate) fn shown_examples(
+    variant: &str,
+    examples: &[Example],
+    explanations: &[Explanation],
+    outcomes: &[Outcome],
+    each: usize,
+) -> Vec<ReportExample> {
+    let pick = |right: bool| {
+        let mut found: Vec<usize> =
+            (0..outcomes.len()).filter(|i| (outcomes[*i].answer_em == 1.0) == right).collect();
+        found.sort_by_key(|i| !outcomes[*i].picture_dependent);
+        found.truncate(each);
+        found
+    };
+    let shown = |i: usize| ReportExample {
+        variant: variant.to_owned(),
+        explanation: explanations[i].clone(),
+        example: examples[i].clone(),
+    };
+    pick(true).into_iter().chain(pick(false)).map(shown).collect()
+}
+
+/// The main figures of a report as a table: a variant a row, a metric a column, with the half
+/// width of the 95 % interval.
+pub(crate) fn table(report: &Report) -> String {
+    let header = Metric::ALL.map(|metric| format!("{:>19}", metric.title()));
+    let mut lines = vec![format!("{:<14}{}", "", header.concat())];
+    for (name, figures) in report.summary.variants.iter() {
+        let cells = Metric::ALL.map(|metric| {
+            let interval = figures.get(metric.name()).copied().flatten();
+            let cell = interval.map_or_else(
+                || "–".to_owned(),
+                |i| format!("{:.3} [{:.3} {:.3}]", i.value, i.low, i.high),
+            );
+            format!("{cell:>19}")
+        });
+        lines.push(format!("{name:<14}{}", cells.concat()));
+    }
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// Holds a folder to the settings its first run had.
+///
+/// # Errors
+///
+/// When the folder has other settings, which the error names, or cannot be written.
+pub(crate) fn hold_settings(folder: &Path, settings: &Value) -> anyhow::Result<()> {
+    let path = folder.join("settings.json");
+    if !path.exists() {
+        return crate::output::file(&path, &format!("{settings:#}\n"));
+    }
+    let context = || format!("failed to read {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(context)?;
+    let known: Value = serde_json::from_str(&text).with_context(context)?;
+    let keys = settings.as_object().into_iter().flatten().map(|(key, _)| key);
+    let other = keys.into_iter().find(|key| known.get(key) != settings.get(key));
+    match other {
+        None => Ok(()),
+        Some(key) => anyhow::bail!(
+            "failed to go on in {}: it was begun with another {key}; use another folder",
+            folder.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::hold_settings;
+
+    #[test]
+    fn a_folder_is_held_to_its_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        hold_settings(folder.path(), &json!({"model": "a", "seed": 1})).unwrap();
+        hold_settings(folder.path(), &json!({"model": "a", "seed": 1})).unwrap();
+        let error = hold_settings(folder.path(), &json!({"model": "a", "seed": 2})).unwrap_err();
+        assert!(error.to_string().contains("another seed"), "{error}");
+    }
+}
