@@ -15,6 +15,8 @@ use crate::notes::{Keep, Notes};
 /// What a filter keeps if its folder does not say.
 const KEEP: Keep = Keep { threshold: 0.5, k_min: 2, k_max: 10 };
 
+const MAX_PROMPT_TOKENS: usize = 4096;
+
 /// Who answers, and within which bounds.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct AnswerArgs {
@@ -31,7 +33,7 @@ pub(crate) struct AnswerArgs {
     #[arg(long, value_name = "P")]
     pub(crate) threshold: Option<f64>,
     /// Drop whole documents from prompts that are longer
-    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(long, value_name = "N", default_value_t = MAX_PROMPT_TOKENS)]
     pub(crate) max_prompt_tokens: usize,
     /// End a reply after so many tokens; if absent, what the model's style of prompts needs
     #[arg(long, value_name = "N")]
@@ -39,6 +41,21 @@ pub(crate) struct AnswerArgs {
     /// Seed of the order in which documents are labelled
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+impl Default for AnswerArgs {
+    /// What the command line takes for what is not said.
+    fn default() -> Self {
+        Self {
+            model: None,
+            filter_adapter: None,
+            rank_adapter: None,
+            threshold: None,
+            max_prompt_tokens: MAX_PROMPT_TOKENS,
+            max_new_tokens: None,
+            seed: 0,
+        }
+    }
 }
 
 impl AnswerArgs {

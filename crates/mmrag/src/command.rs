@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
 pub(crate) mod ask;
+pub(crate) mod bench;
 pub(crate) mod data;
+pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod model;
 pub(crate) mod train;

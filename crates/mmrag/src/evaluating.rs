@@ -128,7 +128,7 @@ pub(crate) fn shown_examples(
 /// The main figures of a report as a table: a variant a row, a metric a column, with the half
 /// width of the 95 % interval.
 pub(crate) fn table(report: &Report) -> String {
-    let header = Metric::ALL.map(|metric| format!("{:>19}", metric.title()));
+    let header = Metric::ALL.map(|metric| format!("{:>22}", metric.title()));
     let mut lines = vec![format!("{:<14}{}", "", header.concat())];
     for (name, figures) in report.summary.variants.iter() {
         let cells = Metric::ALL.map(|metric| {
@@ -137,7 +137,7 @@ pub(crate) fn table(report: &Report) -> String {
                 || "–".to_owned(),
                 |i| format!("{:.3} [{:.3} {:.3}]", i.value, i.low, i.high),
             );
-            format!("{cell:>19}")
+            format!("{cell:>22}")
         });
         lines.push(format!("{name:<14}{}", cells.concat()));
     }

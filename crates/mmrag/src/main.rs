@@ -5,9 +5,11 @@
 //! settings here, and nothing below sees a flag.
 
 mod answerer;
+mod bench;
 mod calibrate;
 mod command;
 mod dataset;
+mod demo;
 mod dev;
 mod evaluating;
 mod lessons;
@@ -38,6 +40,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Train both stages on the built-in atlas, compare variants, explain one answer
+    Demo(command::demo::DemoCommand),
+    /// Time the parts, as JSON
+    #[command(subcommand)]
+    Bench(command::bench::BenchCommand),
     /// Make the built-in data set, or look at a data set's files
     #[command(subcommand)]
     Data(command::data::DataCommand),
@@ -54,8 +61,13 @@ enum Command {
     Model(command::model::ModelCommand),
 }
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Demo(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Data(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),

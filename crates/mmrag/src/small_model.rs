@@ -1,31 +1,84 @@
-//! The shape of the built-in small model.
+//! The built-in small model before it has learned: its shape, its tokenizer, its first weights.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use candle_core::Tensor;
-use mmrag_model::{ModelError, Param, Vlm};
+use mmrag_model::{ModelError, Param, Vlm, VlmConfig, save_safetensors, write_small_tokenizer};
+use mmrag_task::PromptStyle;
 use serde_json::{Value, json};
 
+use crate::notes::Notes;
+use crate::{lessons, output};
+
 /// Tokens of the small model's vocabulary.
-pub(crate) const VOCABULARY: usize = 2048;
+const VOCABULARY: usize = 2048;
+
+/// Makes a small model with random weights in a new or empty folder, its tokenizer trained on the
+/// texts of `n_lessons` lessons.
+///
+/// # Errors
+///
+/// When the folder holds something or cannot be written.
+pub(crate) fn make(out: &Path, seed: u64, n_lessons: usize) -> anyhow::Result<()> {
+    let context = || format!("failed to make a model in {}", out.display());
+    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        anyhow::bail!("{}: the folder is not empty", context());
+    }
+    let texts = lessons::texts(n_lessons);
+    let vocabulary = write_small_tokenizer(out, texts, VOCABULARY).with_context(context)?;
+    let config = config(vocabulary, &special_tokens(out)?);
+    output::file(&out.join("config.json"), &format!("{config:#}\n"))?;
+    let config = VlmConfig::load(out).with_context(context)?;
+    let model = Vlm::random(config, seed, 1.0).with_context(context)?;
+    let tensors = initialised(&model).with_context(context)?;
+    save_safetensors(out.join("model.safetensors"), &tensors).with_context(context)?;
+    Notes { prompts: PromptStyle::Compact, ..Notes::default() }.write(out)
+}
+
+/// The ids that the tokenizer gave the tokens the configuration names.
+fn special_tokens(folder: &Path) -> anyhow::Result<SpecialTokens> {
+    let path = folder.join("tokenizer.json");
+    let context = || format!("failed to read {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(context)?;
+    let tokenizer: Value = serde_json::from_str(&text).with_context(context)?;
+    let added = tokenizer["added_tokens"].as_array().with_context(context)?;
+    let id = |content: &str| {
+        added
+            .iter()
+            .find(|token| token["content"] == content)
+            .and_then(|token| u32::try_from(token["id"].as_u64()?).ok())
+            .with_context(|| format!("failed to find {content} in {}", path.display()))
+    };
+    Ok(SpecialTokens {
+        image: id("<|image_pad|>")?,
+        video: id("<|video_pad|>")?,
+        vision_start: id("<|vision_start|>")?,
+        vision_end: id("<|vision_end|>")?,
+        end_of_turn: id("<|im_end|>")?,
+        end_of_text: id("<|endoftext|>")?,
+    })
+}
 
 /// Ids of the tokens that the model's configuration must name.
-pub(crate) struct SpecialTokens {
+struct SpecialTokens {
     /// Stands for a piece of a picture.
-    pub(crate) image: u32,
+    image: u32,
     /// Stands for a piece of a video; the small model is shown none.
-    pub(crate) video: u32,
+    video: u32,
     /// Begins a picture.
-    pub(crate) vision_start: u32,
+    vision_start: u32,
     /// Ends a picture.
-    pub(crate) vision_end: u32,
+    vision_end: u32,
     /// Ends a turn.
-    pub(crate) end_of_turn: u32,
+    end_of_turn: u32,
     /// Fills up.
-    pub(crate) end_of_text: u32,
+    end_of_text: u32,
 }
 
 /// A Qwen3-VL configuration of about 3.6 million parameters: six layers of width 192 that read,
 /// four of width 96 that see. Pictures of 64 × 64 make 8 × 8 patches and 16 tokens.
-pub(crate) fn config(vocab_size: usize, tokens: &SpecialTokens) -> Value {
+fn config(vocab_size: usize, tokens: &SpecialTokens) -> Value {
     json!({
         "architectures": ["Qwen3VLForConditionalGeneration"],
         "model_type": "qwen3_vl",
@@ -98,7 +151,7 @@ fn vision() -> Value {
 /// # Errors
 ///
 /// When memory is out.
-pub(crate) fn initialised(model: &Vlm) -> Result<Vec<(String, Tensor)>, ModelError> {
+fn initialised(model: &Vlm) -> Result<Vec<(String, Tensor)>, ModelError> {
     let depth = |name: &str| {
         let config = model.config();
         if name.contains("visual") { config.vision.depth } else { config.text.num_layers }
@@ -106,12 +159,11 @@ pub(crate) fn initialised(model: &Vlm) -> Result<Vec<(String, Tensor)>, ModelErr
     let scaled = |param: &Param| {
         let (name, weight) = (param.name(), param.var().as_tensor());
         let tensor = match weight.dims() {
-            [_] => weight.clone(),
-            [_, inputs @ ..] => {
+            [_, inputs @ ..] if !inputs.is_empty() => {
                 let inputs = inputs.iter().product::<usize>();
                 (weight * deviation(name, inputs, depth(name)))?
             }
-            [] => weight.clone(),
+            _ => weight.clone(),
         };
         Ok((name.to_owned(), tensor))
     };

@@ -41,6 +41,9 @@ pub(crate) fn train_filter(
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
     let folder = open_run(&run.out, run)?;
+    if let Some(place) = published(&run.out.join("adapter")) {
+        return Ok(Some(place));
+    }
     let mut stage = Stage::filter(run.prompts, FilterMode::Direct);
     stage.rubric = run.rubric.clone();
     let few = first(&questions.dev, run.data.dev_questions);
@@ -97,6 +100,9 @@ pub(crate) fn train_ranker(
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
     let folder = open_run(&run.out, run)?;
+    if let Some(place) = published(&run.out.join("adapter")) {
+        return Ok(Some(place));
+    }
     let mut stage = Stage::rank(run.prompts, run.reasoning);
     stage.rubric = run.rubric.clone();
     let few = first(&questions.dev, run.data.dev_questions);
@@ -161,6 +167,10 @@ pub(crate) fn supervise(
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
     let folder = open_run(&run.out, run)?;
+    let name = if run.training.lora.is_some() { "adapter" } else { "model" };
+    if let Some(place) = published(&run.out.join(name)) {
+        return Ok(Some(place));
+    }
     let stage = match run.stage {
         StageName::Filter => Stage::filter(run.prompts, FilterMode::Direct),
         StageName::Rank => Stage::rank(run.prompts, run.reasoning),
@@ -188,14 +198,17 @@ pub(crate) fn supervise(
         .context("failed to train on lessons")?;
     // Of a whole model the last weights, not the best on a few dev questions: its training is one
     // schedule from the first lesson to the last.
-    let (name, weights) = match &adapter {
-        Some(_) => ("adapter", best_weights(&outcome)),
-        None => ("model", last_weights(&outcome)),
-    };
+    let weights = if adapter.is_some() { best_weights(&outcome) } else { last_weights(&outcome) };
     let Some(weights) = weights else { return Ok(None) };
     let reasoning = (!is_composed && run.stage == StageName::Rank).then_some(run.reasoning);
     let notes = Notes { prompts: run.prompts, reasoning, keep: None };
     publish(&weights, &run.out.join(name), &notes).map(Some)
+}
+
+/// The folder, if it is there: weights appear in it whole, after the last step of a run whose
+/// settings the run folder holds.
+fn published(place: &Path) -> Option<PathBuf> {
+    place.exists().then(|| place.to_path_buf())
 }
 
 fn open_run(out: &Path, settings: &impl serde::Serialize) -> anyhow::Result<RunFolder> {

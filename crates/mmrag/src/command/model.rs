@@ -1,17 +1,15 @@
 //! `mmrag model`: a new small model, and what a model's folder holds.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use mmrag_model::{Vlm, VlmConfig, Weights, save_safetensors, write_small_tokenizer};
-use mmrag_task::PromptStyle;
-use serde_json::{Value, json};
+use mmrag_model::{VlmConfig, Weights};
+use serde_json::json;
 
 use super::Ended;
 use crate::notes::Notes;
-use crate::small_model::{self, SpecialTokens, VOCABULARY};
-use crate::{lessons, output};
+use crate::{output, small_model};
 
 /// Makes and looks at models.
 #[derive(Subcommand)]
@@ -63,49 +61,11 @@ impl ModelCommand {
 
 impl NewCommand {
     fn run(&self) -> anyhow::Result<()> {
-        let out = &self.out;
-        if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-            anyhow::bail!("failed to make a model in {}: the folder is not empty", out.display());
-        }
-        let context = || format!("failed to make a model in {}", out.display());
         eprintln!("training the tokenizer on the texts of {} lessons", self.lessons);
-        let vocabulary = write_small_tokenizer(out, lessons::texts(self.lessons), VOCABULARY)
-            .with_context(context)?;
-        let config = small_model::config(vocabulary, &special_tokens(out)?);
-        output::file(&out.join("config.json"), &format!("{config:#}\n"))?;
-        let config = VlmConfig::load(out).with_context(context)?;
-        let model = Vlm::random(config, self.seed, 1.0).with_context(context)?;
-        let tensors = small_model::initialised(&model).with_context(context)?;
-        save_safetensors(out.join("model.safetensors"), &tensors).with_context(context)?;
-        let notes = Notes { prompts: PromptStyle::Compact, ..Notes::default() };
-        notes.write(out)?;
-        output::line(&out.display().to_string())?;
+        small_model::make(&self.out, self.seed, self.lessons)?;
+        output::line(&self.out.display().to_string())?;
         Ok(())
     }
-}
-
-/// The ids that the tokenizer gave the tokens the configuration names.
-fn special_tokens(folder: &Path) -> anyhow::Result<SpecialTokens> {
-    let path = folder.join("tokenizer.json");
-    let context = || format!("failed to read {}", path.display());
-    let text = std::fs::read_to_string(&path).with_context(context)?;
-    let tokenizer: Value = serde_json::from_str(&text).with_context(context)?;
-    let added = tokenizer["added_tokens"].as_array().with_context(context)?;
-    let id = |content: &str| {
-        added
-            .iter()
-            .find(|token| token["content"] == content)
-            .and_then(|token| u32::try_from(token["id"].as_u64()?).ok())
-            .with_context(|| format!("failed to find {content} in {}", path.display()))
-    };
-    Ok(SpecialTokens {
-        image: id("<|image_pad|>")?,
-        video: id("<|video_pad|>")?,
-        vision_start: id("<|vision_start|>")?,
-        vision_end: id("<|vision_end|>")?,
-        end_of_turn: id("<|im_end|>")?,
-        end_of_text: id("<|endoftext|>")?,
-    })
 }
 
 impl InfoCommand {
