@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use mmrag_core::{Choose, Completion, EngineError, Finish, Generate, Prompt, Sampling};
-use mmrag_ops::{TokenScores, linear, logprob_head};
+use mmrag_ops::{TokenScores, linear, logprob_head, side_by_side};
 use rayon::prelude::*;
 
 use crate::adapter::Adapter;
@@ -15,7 +15,10 @@ use crate::sampler::{Drawn, Sampler};
 use crate::vlm::{Cache, Forward, Grad, Packed, VisionFeatures};
 
 /// Tokens of one forward pass without gradients, about.
-const PASS_TOKENS: usize = 8192;
+const PASS_TOKENS: usize = 4096;
+
+/// Completions that are written together at most, unless one prompt has more.
+const COMPLETIONS_AT_ONCE: usize = 32;
 
 /// Bytes of keys and values that are held at once, about.
 const CACHE_BYTES: usize = 1 << 30;
@@ -116,25 +119,31 @@ impl<'a> Actor<'a> {
         prompts: &[Encoded],
         sampling: &Sampling,
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
-        let mut all = Vec::with_capacity(prompts.len());
+        let all: Vec<&Encoded> = prompts.iter().collect();
+        self.policy.look_at(&all)?;
+        let mut batches = vec![];
         let mut start = 0;
         while start < prompts.len() {
             let end = self.fitting(&prompts[start..], sampling) + start;
-            let batch: Vec<&Encoded> = prompts[start..end].iter().collect();
-            all.extend(self.sample_batch(&batch, sampling, start)?);
+            batches.push(start..end);
             start = end;
         }
-        Ok(all)
+        let drawn = side_by_side(&batches, |batch| {
+            self.sample_batch(&all[batch.clone()], sampling, batch.start)
+        });
+        Ok(drawn.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
 
-    /// How many prompts, from the first on, fit the cache; at least one.
+    /// How many prompts, from the first on, make a batch; at least one. It does not depend on the
+    /// number of threads, so neither do the completions.
     fn fitting(&self, prompts: &[Encoded], sampling: &Sampling) -> usize {
         let text = &self.policy.vlm().config().text;
         let row_bytes = 8 * text.num_layers * text.num_kv_heads * text.head_dim;
         let mut room = CACHE_BYTES / row_bytes;
         for (index, prompt) in prompts.iter().enumerate() {
             let rows = prompt.len() + sampling.n * sampling.max_new_tokens;
-            if rows > room && index > 0 {
+            let is_full = rows > room || (index + 1) * sampling.n > COMPLETIONS_AT_ONCE;
+            if is_full && index > 0 {
                 return index;
             }
             room = room.saturating_sub(rows);
@@ -295,28 +304,36 @@ impl<'a> Actor<'a> {
         sets: &[Vec<u32>],
     ) -> Result<Vec<Vec<f64>>, ModelError> {
         let prompts: Vec<&Encoded> = prompts.iter().collect();
-        let mut all = Vec::with_capacity(prompts.len());
-        for clusters in passes(&prompts) {
-            let (mut pack, mut album, mut last_rows) =
-                (Packed::default(), Album::default(), vec![]);
-            for cluster in clusters {
-                let first = prompts[cluster.members.start];
-                let trunk = first.segment(0..cluster.trunk, &mut |i| album.index(i));
-                let seen = match cluster.trunk {
-                    0 => vec![],
-                    _ => vec![pack.push(&trunk, vec![])],
-                };
-                for prompt in &prompts[cluster.members] {
-                    let rest = prompt.segment(cluster.trunk..prompt.len(), &mut |i| album.index(i));
-                    last_rows.push(pack.push(&rest, seen.clone()).end as u32 - 1);
-                }
+        self.policy.look_at(&prompts)?;
+        let passes = passes(&prompts);
+        let all = side_by_side(&passes, |clusters| self.next_of_pass(&prompts, clusters, sets));
+        Ok(all.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// The same for the prompts of one pass.
+    fn next_of_pass(
+        &self,
+        prompts: &[&Encoded],
+        clusters: &[Cluster],
+        sets: &[Vec<u32>],
+    ) -> Result<Vec<Vec<f64>>, ModelError> {
+        let (mut pack, mut album, mut last_rows) = (Packed::default(), Album::default(), vec![]);
+        for cluster in clusters {
+            let first = prompts[cluster.members.start];
+            let trunk = first.segment(0..cluster.trunk, &mut |i| album.index(i));
+            let seen = match cluster.trunk {
+                0 => vec![],
+                _ => vec![pack.push(&trunk, vec![])],
+            };
+            for prompt in &prompts[cluster.members.clone()] {
+                let rest = prompt.segment(cluster.trunk..prompt.len(), &mut |i| album.index(i));
+                last_rows.push(pack.push(&rest, seen.clone()).end as u32 - 1);
             }
-            let logits = self.last_logits(&pack, &album, last_rows, None)?;
-            let width = logits.dim(1)?;
-            let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-            all.extend(logits.chunks(width).map(|row| shares(row, sets)));
         }
-        Ok(all)
+        let logits = self.last_logits(&pack, &album, last_rows, None)?;
+        let width = logits.dim(1)?;
+        let logits: Vec<f32> = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Ok(logits.chunks(width).map(|row| shares(row, sets)).collect())
     }
 }
 

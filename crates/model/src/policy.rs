@@ -1,11 +1,12 @@
 //! A model with its tokenizer, chat template and image processor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::Var;
 use mmrag_core::{ImageSource, Part, Prompt};
+use mmrag_ops::side_by_side;
 
 use crate::actor::Actor;
 use crate::adapter::Adapter;
@@ -33,6 +34,9 @@ const COMPANIONS: [&str; 10] = [
 
 /// Image tokens whose features are kept at most.
 const CACHED_TOKENS: usize = 1 << 18;
+
+/// Pictures that one pass of the vision tower takes.
+const PICTURES_AT_ONCE: usize = 32;
 
 /// A model with everything needed to use it.
 pub struct Policy {
@@ -216,48 +220,69 @@ impl Policy {
         pass: &Forward<'_>,
         images: &[EncodedImage],
     ) -> Result<Vec<Arc<VisionFeatures>>, ModelError> {
-        let mut seen = self.seen.lock().expect("no thread panics while it holds the lock");
         if pass.grad == Grad::Full {
             // The weights are about to change.
-            *seen = Seen::default();
+            *self.seen() = Seen::default();
             let pictures: Vec<_> = images.iter().map(|image| &*image.picture).collect();
             return Ok(self.vlm.see(pass, &pictures)?.into_iter().map(Arc::new).collect());
         }
+        let mut fresh = HashMap::new();
         let mut new: Vec<&EncodedImage> = vec![];
-        for image in images {
-            let is_new = !seen.features.contains_key(&image.hash);
-            if is_new && new.iter().all(|other| other.hash != image.hash) {
-                new.push(image);
+        {
+            let seen = self.seen();
+            for image in images {
+                match seen.features.get(&image.hash) {
+                    Some(features) => _ = fresh.insert(image.hash, Arc::clone(features)),
+                    None if new.iter().all(|other| other.hash != image.hash) => new.push(image),
+                    None => {}
+                }
             }
         }
         let pictures: Vec<_> = new.iter().map(|image| &*image.picture).collect();
         // An adapter changes the text decoder alone.
         let bare = Forward { grad: Grad::None, adapter: None };
         let features = self.vlm.see(&bare, &pictures)?;
-        let fresh: HashMap<_, _> =
-            new.iter().map(|image| image.hash).zip(features.into_iter().map(Arc::new)).collect();
-        let known = |image: &EncodedImage| {
-            fresh.get(&image.hash).or_else(|| seen.features.get(&image.hash)).cloned()
-        };
-        let result = images
-            .iter()
-            .map(|image| known(image).expect("each picture was known or computed"))
-            .collect();
-        seen.keep(fresh);
-        Ok(result)
+        for (image, features) in new.iter().zip(features) {
+            let features = Arc::new(features);
+            self.seen().keep(image.hash, Arc::clone(&features));
+            fresh.insert(image.hash, features);
+        }
+        Ok(images.iter().map(|image| Arc::clone(&fresh[&image.hash])).collect())
+    }
+
+    /// Computes the features of the pictures that are not known yet, side by side.
+    pub(crate) fn look_at(&self, prompts: &[&Encoded]) -> Result<(), ModelError> {
+        let mut new: Vec<EncodedImage> = vec![];
+        let mut hashes = HashSet::new();
+        {
+            let seen = self.seen();
+            for image in prompts.iter().flat_map(|prompt| &prompt.images) {
+                if !seen.features.contains_key(&image.hash) && hashes.insert(image.hash) {
+                    new.push(image.clone());
+                }
+            }
+        }
+        let bare = Forward { grad: Grad::None, adapter: None };
+        let batches: Vec<_> = new.chunks(PICTURES_AT_ONCE).collect();
+        side_by_side(&batches, |batch| self.features(&bare, batch).map(|_| ()))
+            .into_iter()
+            .collect()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no thread panics while it holds the lock")
     }
 }
 
 impl Seen {
     /// Keeps features; forgets all others when there is no room.
-    fn keep(&mut self, fresh: HashMap<ImageHash, Arc<VisionFeatures>>) {
-        let rows = |f: &Arc<VisionFeatures>| f.embeds_md.dims()[0];
-        let new: usize = fresh.values().map(rows).sum();
+    fn keep(&mut self, hash: ImageHash, features: Arc<VisionFeatures>) {
+        let new = features.embeds_md.dims()[0];
         if self.tokens + new > CACHED_TOKENS {
             *self = Self::default();
         }
         self.tokens += new;
-        self.features.extend(fresh);
+        self.features.insert(hash, features);
     }
 }
 

@@ -51,6 +51,23 @@ pub(crate) enum Threads {
     All,
 }
 
+/// `alpha a b` in a new vector, row by row.
+pub(crate) fn new_product(alpha: f32, (a, b): (Matrix<'_>, Matrix<'_>), threads: Threads) -> Vec<f32> {
+    let len = a.rows * b.columns;
+    if a.columns == 0 {
+        return vec![0.0; len];
+    }
+    let mut out: Vec<f32> = Vec::with_capacity(len);
+    assert_eq!(a.columns, b.rows, "inner dimensions differ");
+    if len > 0 {
+        // SAFETY: the vector has room for `len` values.
+        unsafe { multiply(out.as_mut_ptr(), b.columns, false, alpha, (a, b), threads) };
+    }
+    // SAFETY: the product has written each of the `len` values.
+    unsafe { out.set_len(len) };
+    out
+}
+
 /// `out = alpha a b`, or `out += alpha a b` if `add`; rows of `out` begin `out_stride` apart.
 pub(crate) fn product(
     out: &mut [f32],
@@ -66,18 +83,38 @@ pub(crate) fn product(
         return;
     }
     assert!(out.len() >= (m - 1) * out_stride + n && out_stride >= n, "output too small");
+    // SAFETY: the assertion above keeps all writes within `out`, which is borrowed mutably, so it
+    // overlaps neither input.
+    unsafe { multiply(out.as_mut_ptr(), out_stride, add, alpha, (a, b), threads) }
+}
+
+/// The product itself; `a` and `b` fit each other and neither is empty.
+///
+/// # Safety
+///
+/// `out` must be valid for writes (and reads, if `add`) of `a.rows` rows of `b.columns` values that
+/// begin `out_stride` apart, and overlap neither input.
+unsafe fn multiply(
+    out: *mut f32,
+    out_stride: usize,
+    add: bool,
+    alpha: f32,
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    threads: Threads,
+) {
     let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(rayon::current_num_threads()),
+        Threads::All if rayon::current_num_threads() > 1 => {
+            Parallelism::Rayon(rayon::current_num_threads())
+        }
+        _ => Parallelism::None,
     };
-    // SAFETY: `Matrix` and the assertion above keep all three within their slices, and `out` is
-    // borrowed mutably, so it overlaps neither input.
+    // SAFETY: `Matrix` keeps reads within its slices; the caller answers for the writes.
     unsafe {
         gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
+            a.rows,
+            b.columns,
+            a.columns,
+            out,
             1,
             out_stride as isize,
             add,

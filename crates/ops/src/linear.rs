@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::gemm::{Matrix, Threads, product};
+use crate::gemm::{Matrix, Threads, new_product};
 use crate::reference;
 use crate::slices::{input, values};
 
@@ -44,10 +44,9 @@ impl CustomOp2 for Linear {
         if d != d_w {
             bail!("linear: input is {d} wide, weight takes {d_w}")
         }
-        let mut y = vec![0f32; t * n];
         let views =
             (Matrix::new(input(x, x_layout)?, t, d), Matrix::new(input(w, w_layout)?, n, d).t());
-        product(&mut y, n, false, 1.0, views, Threads::All);
+        let y = new_product(1.0, views, Threads::All);
         Ok((CpuStorage::F32(y), (t, n).into()))
     }
 
@@ -68,18 +67,15 @@ impl CustomOp2 for Linear {
 /// `a_mk b_kn`.
 pub(crate) fn times(a_mk: &Tensor, b_kn: &Tensor) -> Result<Tensor> {
     let ((m, k), (_, n)) = (a_mk.dims2()?, b_kn.dims2()?);
-    let mut out = vec![0f32; m * n];
     let (a, b) = (values(a_mk)?, values(b_kn)?);
-    product(&mut out, n, false, 1.0, (Matrix::new(&a, m, k), Matrix::new(&b, k, n)), Threads::All);
+    let out = new_product(1.0, (Matrix::new(&a, m, k), Matrix::new(&b, k, n)), Threads::All);
     Tensor::from_vec(out, (m, n), a_mk.device())
 }
 
 /// `a_kmᵀ b_kn`.
 pub(crate) fn transposed_times(a_km: &Tensor, b_kn: &Tensor) -> Result<Tensor> {
     let ((k, m), (_, n)) = (a_km.dims2()?, b_kn.dims2()?);
-    let mut out = vec![0f32; m * n];
     let (a, b) = (values(a_km)?, values(b_kn)?);
-    let views = (Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n));
-    product(&mut out, n, false, 1.0, views, Threads::All);
+    let out = new_product(1.0, (Matrix::new(&a, k, m).t(), Matrix::new(&b, k, n)), Threads::All);
     Tensor::from_vec(out, (m, n), a_km.device())
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use crate::gemm::{Matrix, Threads, product};
+use crate::gemm::{Matrix, Threads, new_product, product};
 use crate::linear::{times, transposed_times};
 use crate::slices::{input, values};
 use crate::{linear, reference};
@@ -58,11 +58,9 @@ impl CustomOp3 for LoraLinear {
         }
         let x = Matrix::new(input(x, x_layout)?, t, d);
         let (w, b) = (values(&self.w_nd)?, input(b, b_layout)?);
-        let mut y = vec![0f32; t * n];
-        product(&mut y, n, false, 1.0, (x, Matrix::new(&w, n, d).t()), Threads::All);
-        let mut low = vec![0f32; t * r];
+        let mut y = new_product(1.0, (x, Matrix::new(&w, n, d).t()), Threads::All);
         let a = Matrix::new(input(a, a_layout)?, r, d);
-        product(&mut low, r, false, self.scale, (x, a.t()), Threads::All);
+        let low = new_product(self.scale, (x, a.t()), Threads::All);
         let views = (Matrix::new(&low, t, r), Matrix::new(b, n, r).t());
         product(&mut y, n, true, 1.0, views, Threads::All);
         Ok((CpuStorage::F32(y), (t, n).into()))
@@ -95,10 +93,9 @@ impl LoraLinear {
     /// `grad w + grad_low a`.
     fn input_gradient(&self, grad: &Tensor, grad_low: &Tensor, a: &Tensor) -> Result<Tensor> {
         let ((t, n), (r, d)) = (grad.dims2()?, a.dims2()?);
-        let mut dx = vec![0f32; t * d];
         let (g, w) = (values(grad)?, values(&self.w_nd)?);
         let views = (Matrix::new(&g, t, n), Matrix::new(&w, n, d));
-        product(&mut dx, d, false, 1.0, views, Threads::All);
+        let mut dx = new_product(1.0, views, Threads::All);
         let (g_low, a) = (values(grad_low)?, values(a)?);
         let views = (Matrix::new(&g_low, t, r), Matrix::new(&a, r, d));
         product(&mut dx, d, true, 1.0, views, Threads::All);

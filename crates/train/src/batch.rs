@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
-use mmrag_ops::TokenScores;
+use mmrag_ops::{TokenScores, side_by_side};
 
 use crate::error::TrainError;
 use crate::learner::{Learner, ReplyGroup, View};
@@ -90,17 +90,17 @@ pub(crate) fn score<L: Learner>(
     how: &PassSettings,
     view: View,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
-    let mut logprobs = Vec::new();
-    for pass in passes(learner, groups, how.tokens_per_pass) {
-        let groups = &groups[pass];
+    let passes = passes(learner, groups, how.tokens_per_pass);
+    let scored = side_by_side(&passes, |pass| -> Result<Vec<Vec<f64>>, TrainError> {
+        let groups = &groups[pass.clone()];
         let scores = learner
             .scores(groups, how.temperature, view)
             .map_err(TrainError::policy("score replies", how.step))?;
         let scores = PassScores::new(groups, &scores)
             .map_err(TrainError::tensor("score replies", how.step))?;
-        logprobs.extend(scores.rows().map(|row| row.logprobs.to_vec()));
-    }
-    Ok(logprobs)
+        Ok(scores.rows().map(|row| row.logprobs.to_vec()).collect())
+    });
+    Ok(scored.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// How passes are run.
@@ -123,21 +123,38 @@ pub(crate) fn gradients<L: Learner>(
 ) -> Result<GradStore, TrainError> {
     let mut gradients = GradStore::default();
     let mut first_reply = 0;
-    for pass in passes(learner, groups, how.tokens_per_pass) {
-        let groups = &groups[pass];
-        let scores = learner
-            .scores(groups, how.temperature, View::Learning)
-            .map_err(TrainError::policy("score replies", how.step))?;
-        let values = PassScores::new(groups, &scores)
-            .map_err(TrainError::tensor("score replies", how.step))?;
-        let slopes = loss(first_reply, &values).concat();
-        first_reply += values.ends.len();
+    let passes = passes(learner, groups, how.tokens_per_pass);
+    // As many passes are held at a time as run side by side; the order of all sums is that of the
+    // passes, whatever the number of threads.
+    for wave in passes.chunks(rayon::current_num_threads().max(1)) {
+        let forward = side_by_side(wave, |pass| learning_scores(learner, &groups[pass.clone()], how));
+        let mut pulls = Vec::with_capacity(wave.len());
+        for scores in forward {
+            let (logprobs_t, values) = scores?;
+            let slopes_t = loss(first_reply, &values).concat();
+            first_reply += values.ends.len();
+            pulls.push((logprobs_t, slopes_t));
+        }
         let told = TrainError::tensor("backpropagate", how.step);
-        pull_back(&scores.logprobs_t, &slopes)
-            .and_then(|pass_gradients| gradients.extend(pass_gradients))
-            .map_err(told)?;
+        let backward = side_by_side(&pulls, |(logprobs_t, slopes_t)| pull_back(logprobs_t, slopes_t));
+        let sum = backward.into_iter().try_for_each(|pass| gradients.extend(pass?));
+        sum.map_err(told)?;
     }
     Ok(gradients)
+}
+
+/// The differentiable log-probabilities of a pass, and all its scores as numbers.
+fn learning_scores<L: Learner>(
+    learner: &L,
+    groups: &[ReplyGroup<L::Encoded>],
+    how: &PassSettings,
+) -> Result<(Tensor, PassScores), TrainError> {
+    let scores = learner
+        .scores(groups, how.temperature, View::Learning)
+        .map_err(TrainError::policy("score replies", how.step))?;
+    let values = PassScores::new(groups, &scores)
+        .map_err(TrainError::tensor("score replies", how.step))?;
+    Ok((scores.logprobs_t, values))
 }
 
 /// Gradients of a loss whose derivative with respect to the log-probabilities is `slopes_t`.
