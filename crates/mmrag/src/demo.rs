@@ -39,6 +39,8 @@ pub(crate) struct DemoSize {
     pub(crate) test: usize,
     /// Steps of stage 1.
     pub(crate) filter_steps: usize,
+    /// Questions of a step of stage 2.
+    pub(crate) rank_prompts: usize,
     /// Steps of stage 2.
     pub(crate) rank_steps: usize,
     /// Steps of supervised fine-tuning of each stage, as many as take the time of its
@@ -56,6 +58,7 @@ impl Default for DemoSize {
             calibration: 1000,
             test: 600,
             filter_steps: 40,
+            rank_prompts: 16,
             rank_steps: 60,
             sft_steps: [60, 120],
             resamples: RESAMPLES,
@@ -247,6 +250,7 @@ mod tests {
             calibration: 3,
             test: 3,
             filter_steps: 1,
+            rank_prompts: 1,
             rank_steps: 1,
             sft_steps: [1, 1],
             resamples: 20,

@@ -173,6 +173,7 @@ impl Demo<'_> {
         };
         let mut run = self.reinforce(StageName::Rank, seed, name)?;
         run.training.steps = Some(self.size.rank_steps);
+        run.training.prompts_per_step = self.size.rank_prompts;
         run.reasoning = reasoning;
         if filtered {
             run.filter_adapter = self.folder(seed).join("filter/adapter");
