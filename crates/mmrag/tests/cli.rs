@@ -4,19 +4,19 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn mmrag(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mmrag")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_mmrag")).args(arguments).output().expect("the command starts")
 }
 
 fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("stdout is text")
 }
 
 fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    String::from_utf8(output.stderr.clone()).expect("stderr is text")
 }
 
 fn make_atlas(out: &Path) -> Output {
-    let out = out.to_str().unwrap();
+    let out = out.to_str().expect("the folder is text");
     mmrag(&["data", "make", "atlas", "--questions", "10", "--seed", "3", "--out", out])
 }
 

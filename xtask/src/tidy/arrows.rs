@@ -14,7 +14,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mmrag-train", &["mmrag-core", "mmrag-ops", "mmrag-model", "mmrag-task"]),
     (
         "mmrag",
-        &["mmrag-core", "mmrag-data", "mmrag-model", "mmrag-rag", "mmrag-task", "mmrag-train"],
+        &[
+            "mmrag-core",
+            "mmrag-ops",
+            "mmrag-task",
+            "mmrag-data",
+            "mmrag-model",
+            "mmrag-rag",
+            "mmrag-train",
+        ],
     ),
     ("xtask", &[]),
 ];
