@@ -62,7 +62,7 @@ enum Command {
 }
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: mmrag_ops::Recycle<mimalloc::MiMalloc> = mmrag_ops::Recycle::new(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {

@@ -1,9 +1,10 @@
 //! `y = x Wᵀ (+ b)`.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use crate::gemm::{Matrix, Threads, new_product};
+use crate::gemm::{Matrix, Threads, new_product, product};
 use crate::reference;
+use crate::simd::{add_scaled, vectorised};
 use crate::slices::{input, values};
 
 /// `y_tn = x_td w_ndᵀ + bias_n`.
@@ -15,15 +16,73 @@ use crate::slices::{input, values};
 ///
 /// When the shapes do not fit.
 pub fn linear(x_td: &Tensor, w_nd: &Tensor, bias_n: Option<&Tensor>) -> Result<Tensor> {
-    let y_tn = if x_td.device().is_cpu() {
-        x_td.contiguous()?.apply_op2(w_nd, Linear)?
-    } else {
-        reference::linear(x_td, w_nd)?
-    };
-    match bias_n {
-        Some(bias_n) => y_tn.broadcast_add(bias_n),
-        None => Ok(y_tn),
+    match (bias_n, x_td.device().is_cpu()) {
+        (None, true) => x_td.contiguous()?.apply_op2(w_nd, Linear),
+        (Some(bias_n), true) => x_td.contiguous()?.apply_op3(w_nd, bias_n, BiasedLinear),
+        (None, false) => reference::linear(x_td, w_nd),
+        (Some(bias_n), false) => reference::linear(x_td, w_nd)?.broadcast_add(bias_n),
     }
+}
+
+struct BiasedLinear;
+
+impl CustomOp3 for BiasedLinear {
+    fn name(&self) -> &'static str {
+        "biased_linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (t, n, views) = operands((x, x_layout), (w, w_layout))?;
+        if bias_layout.shape().dims() != [n] {
+            bail!("linear: bias {:?} for {n} outputs", bias_layout.shape())
+        }
+        let mut y = input(bias, bias_layout)?.repeat(t);
+        product(&mut y, n, true, 1.0, views, Threads::All);
+        Ok((CpuStorage::F32(y), (t, n).into()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = Linear.bwd(x, w, y, grad)?;
+        let db = bias.track_op().then(|| column_sums(&grad.contiguous()?)).transpose()?;
+        Ok((dx, dw, db))
+    }
+}
+
+/// The sum of each column.
+fn column_sums(x_tn: &Tensor) -> Result<Tensor> {
+    let (_, n) = x_tn.dims2()?;
+    let x = values(x_tn)?;
+    let mut sums = vec![0f32; n];
+    vectorised(|| x.chunks_exact(n).for_each(|row| add_scaled(&mut sums, 1.0, row)));
+    Tensor::from_vec(sums, n, x_tn.device())
+}
+
+/// Rows, columns and factors of `x wᵀ`.
+fn operands<'a>(
+    (x, x_layout): (&'a CpuStorage, &Layout),
+    (w, w_layout): (&'a CpuStorage, &Layout),
+) -> Result<(usize, usize, (Matrix<'a>, Matrix<'a>))> {
+    let ((t, d), (n, d_w)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
+    if d != d_w {
+        bail!("linear: input is {d} wide, weight takes {d_w}")
+    }
+    let (x, w) = (input(x, x_layout)?, input(w, w_layout)?);
+    Ok((t, n, (Matrix::new(x, t, d), Matrix::new(w, n, d).t())))
 }
 
 struct Linear;
@@ -40,12 +99,7 @@ impl CustomOp2 for Linear {
         w: &CpuStorage,
         w_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ((t, d), (n, d_w)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
-        if d != d_w {
-            bail!("linear: input is {d} wide, weight takes {d_w}")
-        }
-        let views =
-            (Matrix::new(input(x, x_layout)?, t, d), Matrix::new(input(w, w_layout)?, n, d).t());
+        let (t, n, views) = operands((x, x_layout), (w, w_layout))?;
         let y = new_product(1.0, views, Threads::All);
         Ok((CpuStorage::F32(y), (t, n).into()))
     }

@@ -71,6 +71,8 @@ proptest! {
     fn linear(seed in any::<u64>(), t in 1usize..70, d in 1usize..40, n in 1usize..40) {
         check(seed, &[&[t, d], &[n, d]], |x| ops::linear(&x[0], &x[1], None),
             |x| reference::linear(&x[0], &x[1]));
+        check(seed, &[&[t, d], &[n, d], &[n]], |x| ops::linear(&x[0], &x[1], Some(&x[2])),
+            |x| reference::linear(&x[0], &x[1])?.broadcast_add(&x[2]));
     }
 
     #[test]
