@@ -179,10 +179,10 @@ impl<'a> Actor<'a> {
                 next_row += sampling.max_new_tokens;
             }
         }
-        self.decode(&cache, &mut live, logits, sampling)?;
+        self.decode(&cache, &mut live, &logits, sampling)?;
         let mut completions = vec![vec![]; prompts.len()];
         for writing in live {
-            completions[writing.prompt].push(self.completion(writing));
+            completions[writing.prompt].push(self.completion(&writing));
         }
         Ok(completions)
     }
@@ -255,7 +255,7 @@ impl<'a> Actor<'a> {
         &self,
         cache: &Cache,
         writings: &mut [Writing],
-        prompt_logits: Tensor,
+        prompt_logits: &Tensor,
         sampling: &Sampling,
     ) -> Result<(), ModelError> {
         let ends = &self.policy.vlm().config().eos;
@@ -283,7 +283,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    fn completion(&self, writing: Writing) -> Completion {
+    fn completion(&self, writing: &Writing) -> Completion {
         let tokens: Vec<u32> = writing.drawn.iter().map(|drawn| drawn.token).collect();
         Completion {
             text: self.policy.decode(&tokens),

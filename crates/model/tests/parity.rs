@@ -2,6 +2,9 @@
 //!
 //! The cases are those in the project; with `MMRAG_FIXTURES` set, those of that folder.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
@@ -21,7 +24,7 @@ fn fixtures() -> PathBuf {
 struct Case {
     label: String,
     weights: Weights,
-    read: std::cell::RefCell<std::collections::BTreeSet<String>>,
+    read: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl Case {
@@ -158,7 +161,7 @@ fn check_gradients(model: &Vlm, case: &Case, loss: &Tensor) {
             assert!(size.is_finite() && size > 0.0, "{}: gradient of size {size}", param.name());
         }
     }
-    assert!(compared >= 4, "{} gradients compared", compared);
+    assert!(compared >= 4, "{compared} gradients compared");
 }
 
 fn check_family(name: &str) {
@@ -170,7 +173,7 @@ fn check_family(name: &str) {
     for case in cases["cases"].as_array().unwrap() {
         let label = case["label"].as_str().unwrap().to_owned();
         let weights = Weights::open_file(dir.join("cases.safetensors")).unwrap();
-        let case = Case { label, weights, read: Default::default() };
+        let case = Case { label, weights, read: RefCell::default() };
         run(&model, &case, Grad::None);
         run(&model, &case, Grad::Full);
         check_greedy(&model, &case);

@@ -110,7 +110,7 @@ impl CustomOp2 for SwiGlu {
 struct GeluTanh;
 
 /// `sqrt(2 / pi)`.
-const ROOT: f32 = 0.797_884_56;
+const ROOT: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
 /// `tanh(ROOT (x + CUBIC x³))`.

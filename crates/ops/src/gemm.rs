@@ -52,7 +52,11 @@ pub(crate) enum Threads {
 }
 
 /// `alpha a b` in a new vector, row by row.
-pub(crate) fn new_product(alpha: f32, (a, b): (Matrix<'_>, Matrix<'_>), threads: Threads) -> Vec<f32> {
+pub(crate) fn new_product(
+    alpha: f32,
+    (a, b): (Matrix<'_>, Matrix<'_>),
+    threads: Threads,
+) -> Vec<f32> {
     let len = a.rows * b.columns;
     if a.columns == 0 {
         return vec![0.0; len];

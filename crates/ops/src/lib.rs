@@ -2,7 +2,7 @@
 //!
 //! Each operation is a CPU kernel with its own backward pass, in `f32`, parallel over rows, and
 //! gives the same bits on any number of threads. On other devices the slow composite form of
-//! [`reference`] runs, built from candle's own differentiable operations; the same forms are the
+//! [`mod@reference`] runs, built from candle's own differentiable operations; the same forms are the
 //! oracles of this crate's property tests.
 //!
 //! Nothing here knows what a model is.

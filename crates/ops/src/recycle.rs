@@ -46,6 +46,7 @@ unsafe impl Send for Shelf {}
 
 impl<A> Recycle<A> {
     /// An allocator that keeps nothing yet.
+    #[expect(clippy::large_stack_arrays, reason = "it is made once, as a static, by the compiler")]
     pub const fn new(inner: A) -> Self {
         let shelves =
             [const { Mutex::new(Shelf { blocks: [std::ptr::null_mut(); KEPT], len: 0 }) }; CLASSES];
@@ -145,7 +146,9 @@ mod tests {
 
     #[test]
     fn classes_hold_their_sizes_and_waste_little() {
-        for size in [SMALLEST, SMALLEST + 1, 40_000, 65_536, 70_001, 1 << 20, (1 << 20) + 1, LARGEST] {
+        for size in
+            [SMALLEST, SMALLEST + 1, 40_000, 65_536, 70_001, 1 << 20, (1 << 20) + 1, LARGEST]
+        {
             let (class, bytes) = class_of(Layout::from_size_align(size, 4).unwrap()).unwrap();
             assert!(bytes >= size && bytes <= size + size / 4, "{size} in {bytes}");
             assert!(class < CLASSES);

@@ -65,9 +65,8 @@ impl Forward<'_> {
             return Ok(linear(x_td, &weight, bias.as_ref())?);
         };
         let tracked = self.grad == Grad::Adapter;
-        let pick = |var: &Var| match tracked {
-            true => var.as_tensor().clone(),
-            false => var.as_detached_tensor(),
+        let pick = |var: &Var| {
+            if tracked { var.as_tensor().clone() } else { var.as_detached_tensor() }
         };
         let weight = weight.detach();
         let y = lora_linear(x_td, &weight, &pick(&lora.a), &pick(&lora.b), lora.scale)?;

@@ -40,9 +40,10 @@ impl TextDecoder {
             .map(|i| DecoderLayer::new(text, i, &format!("{root}.layers.{i}"), params))
             .collect::<Result<_, _>>()?;
         let norm = params.gain(&format!("{root}.norm.weight"), text.hidden_size)?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(params.matrix("lm_head.weight", &shape)?),
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(params.matrix("lm_head.weight", &shape)?)
         };
         Ok(Self { config: text.clone(), embed_tokens, layers, norm, lm_head })
     }
@@ -236,6 +237,7 @@ impl SelfAttention {
     }
 }
 
+#[expect(clippy::struct_field_names, reason = "these are the checkpoint's names")]
 struct Mlp {
     gate_proj: Linear,
     up_proj: Linear,

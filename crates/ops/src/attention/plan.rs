@@ -78,6 +78,10 @@ impl AttentionPlan {
     }
 
     /// Causal sequences one after another, each alone.
+    ///
+    /// # Errors
+    ///
+    /// When a sequence is empty.
     pub fn causal(lengths: impl IntoIterator<Item = usize>) -> Result<Self> {
         let mut start = 0;
         let spans = lengths.into_iter().map(|len| {
@@ -90,6 +94,10 @@ impl AttentionPlan {
     }
 
     /// Sequences without order one after another, each seeing all of itself.
+    ///
+    /// # Errors
+    ///
+    /// When a sequence is empty.
     pub fn full(lengths: impl IntoIterator<Item = usize>) -> Result<Self> {
         let mut start = 0;
         let spans = lengths.into_iter().map(|len| {
@@ -186,7 +194,7 @@ mod tests {
 
     #[test]
     fn overlapping_queries_are_refused() {
-        let span = |queries: Range<usize>| QuerySpan { queries, seen: vec![0..3], own: Own::None };
+        let span = |queries: Range<usize>| QuerySpan { queries, seen: vec![], own: Own::Causal(0) };
         assert!(AttentionPlan::new(vec![span(0..2), span(1..3)]).is_err());
     }
 }
