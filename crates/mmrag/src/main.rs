@@ -62,9 +62,11 @@ enum Command {
 }
 
 #[global_allocator]
-static ALLOCATOR: mmrag_ops::Recycle<mimalloc::MiMalloc> = mmrag_ops::Recycle::new(mimalloc::MiMalloc);
+static ALLOCATOR: mmrag_ops::Recycle<mimalloc::MiMalloc> =
+    mmrag_ops::Recycle::new(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
+    mmrag_ops::quiet_candle();
     let ended = match Cli::parse().command {
         Command::Demo(command) => command.run(),
         Command::Bench(command) => command.run(),

@@ -25,6 +25,7 @@ mod rope;
 mod rows;
 mod simd;
 mod slices;
+mod threads;
 
 pub use activation::{gelu, gelu_tanh, swiglu};
 pub use adamw::{AdamW, AdamWOptions};
@@ -37,3 +38,4 @@ pub use parallel::side_by_side;
 pub use recycle::Recycle;
 pub use rope::rope;
 pub use rows::write_rows;
+pub use threads::quiet_candle;
