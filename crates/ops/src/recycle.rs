@@ -16,7 +16,7 @@ const LARGEST: usize = 1 << 31;
 const STEPS: usize = 4;
 const CLASSES: usize = (31 - 15) * STEPS + 1;
 /// Blocks kept of one class.
-const KEPT: usize = 96;
+const KEPT: usize = 1024;
 /// Bytes kept in all.
 const BOUND: usize = 3 << 29;
 const ALIGN: usize = 64;

@@ -5,8 +5,9 @@
 use std::ops::Range;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 use mmrag_ops::{TokenScores, side_by_side};
+use rayon::prelude::*;
 
 use crate::error::TrainError;
 use crate::learner::{Learner, ReplyGroup, View};
@@ -123,6 +124,7 @@ pub(crate) fn gradients<L: Learner>(
 ) -> Result<GradStore, TrainError> {
     let mut gradients = GradStore::default();
     let mut first_reply = 0;
+    let vars = learner.vars();
     let passes = passes(learner, groups, how.tokens_per_pass);
     // As many passes are held at a time as run side by side; the order of all sums is that of the
     // passes, whatever the number of threads.
@@ -137,10 +139,36 @@ pub(crate) fn gradients<L: Learner>(
         }
         let told = TrainError::tensor("backpropagate", how.step);
         let backward = side_by_side(&pulls, |(logprobs_t, slopes_t)| pull_back(logprobs_t, slopes_t));
-        let sum = backward.into_iter().try_for_each(|pass| gradients.extend(pass?));
+        let backward = backward.into_iter().collect::<candle_core::Result<Vec<_>>>();
+        let sum = backward.and_then(|passes| add(&mut gradients, &passes, &vars));
         sum.map_err(told)?;
     }
     Ok(gradients)
+}
+
+/// Adds the gradients of passes to `total`, in the passes' order.
+fn add(
+    total: &mut GradStore,
+    passes: &[GradStore],
+    vars: &[(String, Var)],
+) -> candle_core::Result<()> {
+    let known: &GradStore = total;
+    let sums: Vec<candle_core::Result<Option<Tensor>>> = vars
+        .par_iter()
+        .map(|(_, var)| {
+            let parts = passes.iter().filter_map(|pass| pass.get(var));
+            parts.fold(Ok(known.get(var).cloned()), |sum, part| match sum? {
+                Some(sum) => (sum + part).map(Some),
+                None => Ok(Some(part.clone())),
+            })
+        })
+        .collect();
+    for ((_, var), sum) in vars.iter().zip(sums) {
+        if let Some(sum) = sum? {
+            total.insert(var, sum);
+        }
+    }
+    Ok(())
 }
 
 /// The differentiable log-probabilities of a pass, and all its scores as numbers.
