@@ -282,3 +282,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn names_are_cut_at_their_syllables_wherever_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let texts = ["Sakode is a wine town. Vori and Zulame and Sade like wine.\nSakode | Ripabe | 4"; 3];
+    write_small_tokenizer(dir.path(), texts.iter().map(|&text| text.to_owned()), 420).unwrap();
+    std::fs::write(dir.path().join("config.json"), "{}").unwrap();
+    let tokenizer = ChatTokenizer::load(dir.path()).unwrap();
+    let pieces = |text: &str| -> Vec<String> {
+        let ids = tokenizer.encode_reply(text).unwrap();
+        ids.iter().map(|&id| tokenizer.decode(&[id])).collect()
+    };
+    assert_eq!(pieces(" Sakode"), [" Sa", "ko", "de"]);
+    assert_eq!(pieces("Sakode like wine"), ["Sa", "ko", "de", " like", " wine"]);
+    // Never seen as a whole.
+    assert_eq!(pieces(" Zusa"), [" Zu", "s", "a"]);
+    assert_eq!(pieces(" Zude"), [" Zu", "de"]);
+}
