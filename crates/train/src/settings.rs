@@ -240,8 +240,9 @@ impl GrpoSettings {
     /// For the built-in small model. Differences from `robust`: learning rate 1e-3 with a floor of
     /// a tenth; adapter of rank 16; no KL (the reference pass is a third of a step's time); at most
     /// 8 (filter) or 96 (rank) new tokens; up to 15 documents and all of them from the start
-    /// (the base has seen whole lists); one retry; hard negatives only, two of them; more tokens
-    /// a pass; the filter's gradient computed exactly; evaluated and saved more often.
+    /// (the base has seen whole lists); one retry; hard negatives only, two of them; 1,024 tokens
+    /// a pass, so that several passes run side by side; the filter's gradient computed exactly;
+    /// evaluated and saved more often.
     pub fn demo(stage: StageName) -> Self {
         let robust = Self::robust(stage);
         let (estimator, max_completion_tokens) = match stage {
@@ -253,7 +254,7 @@ impl GrpoSettings {
                 StageName::Filter => 48,
                 StageName::Rank => 16,
             },
-            tokens_per_pass: 16_384,
+            tokens_per_pass: 1024,
             estimator,
             rollout: RolloutSettings { max_completion_tokens, retries: 1, ..robust.rollout },
             cases: CaseSettings {
