@@ -129,7 +129,8 @@ pub(crate) fn gradients<L: Learner>(
     // As many passes are held at a time as run side by side; the order of all sums is that of the
     // passes, whatever the number of threads.
     for wave in passes.chunks(rayon::current_num_threads().max(1)) {
-        let forward = side_by_side(wave, |pass| learning_scores(learner, &groups[pass.clone()], how));
+        let forward =
+            side_by_side(wave, |pass| learning_scores(learner, &groups[pass.clone()], how));
         let mut pulls = Vec::with_capacity(wave.len());
         for scores in forward {
             let (logprobs_t, values) = scores?;
@@ -138,7 +139,8 @@ pub(crate) fn gradients<L: Learner>(
             pulls.push((logprobs_t, slopes_t));
         }
         let told = TrainError::tensor("backpropagate", how.step);
-        let backward = side_by_side(&pulls, |(logprobs_t, slopes_t)| pull_back(logprobs_t, slopes_t));
+        let backward =
+            side_by_side(&pulls, |(logprobs_t, slopes_t)| pull_back(logprobs_t, slopes_t));
         let backward = backward.into_iter().collect::<candle_core::Result<Vec<_>>>();
         let sum = backward.and_then(|passes| add(&mut gradients, &passes, &vars));
         sum.map_err(told)?;
@@ -156,8 +158,8 @@ fn add(
     let sums: Vec<candle_core::Result<Option<Tensor>>> = vars
         .par_iter()
         .map(|(_, var)| {
-            let parts = passes.iter().filter_map(|pass| pass.get(var));
-            parts.fold(Ok(known.get(var).cloned()), |sum, part| match sum? {
+            let mut parts = passes.iter().filter_map(|pass| pass.get(var));
+            parts.try_fold(known.get(var).cloned(), |sum, part| match sum {
                 Some(sum) => (sum + part).map(Some),
                 None => Ok(Some(part.clone())),
             })
@@ -180,8 +182,8 @@ fn learning_scores<L: Learner>(
     let scores = learner
         .scores(groups, how.temperature, View::Learning)
         .map_err(TrainError::policy("score replies", how.step))?;
-    let values = PassScores::new(groups, &scores)
-        .map_err(TrainError::tensor("score replies", how.step))?;
+    let values =
+        PassScores::new(groups, &scores).map_err(TrainError::tensor("score replies", how.step))?;
     Ok((scores.logprobs_t, values))
 }
 
