@@ -289,7 +289,7 @@ fn names_are_cut_at_their_syllables_wherever_they_stand() {
     let texts =
         ["Sakode is a wine town. Vori and Zulame and Sade like wine.\nSakode | Ripabe | 4"; 3];
     write_small_tokenizer(dir.path(), texts.iter().map(|&text| text.to_owned()), 420).unwrap();
-    std::fs::write(dir.path().join("config.json"), "{}").unwrap();
+    fs::write(dir.path().join("config.json"), "{}").unwrap();
     let tokenizer = ChatTokenizer::load(dir.path()).unwrap();
     let pieces = |text: &str| -> Vec<String> {
         let ids = tokenizer.encode_reply(text).unwrap();
