@@ -6,6 +6,8 @@ mod assignment;
 pub mod multimodalqa;
 mod python_float;
 mod ranking;
+pub mod vqa;
+pub mod webqa;
 mod word_number;
 
 pub(crate) use python_float::decimal_digit;

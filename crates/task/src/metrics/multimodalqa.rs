@@ -102,7 +102,7 @@ fn normalize_piece(piece: &str) -> String {
 }
 
 /// The text with each whole word `a`, `an` or `the` replaced by a blank.
-fn without_articles(text: &str) -> String {
+pub(super) fn without_articles(text: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
