@@ -1,10 +1,13 @@
 //! Data set files into words: MultimodalQA, and the built-in atlas, a fictional world that is
-//! generated on the fly or written as MultimodalQA's own files.
+//! generated on the fly or written as MultimodalQA's own files. Of WebQA only what scoring needs.
 //!
 //! This crate knows nothing of a policy, a stage or a reward.
 
 pub mod atlas;
+mod entries;
 mod error;
 pub mod multimodalqa;
+pub mod webqa;
 
+pub use entries::entries;
 pub use error::DataError;

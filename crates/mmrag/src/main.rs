@@ -17,6 +17,7 @@ mod notes;
 mod output;
 mod overlay;
 mod progress;
+mod scoring;
 mod settings;
 mod show;
 mod small_model;
@@ -51,7 +52,7 @@ enum Command {
     /// Train a stage by reinforcement, or from right replies
     #[command(subcommand)]
     Train(command::train::TrainCommand),
-    /// Run a pipeline on a data set and say how right its answers are
+    /// Run a pipeline on a data set, or score a prediction file
     #[command(subcommand)]
     Eval(command::eval::EvalCommand),
     /// Answer one question and explain the answer

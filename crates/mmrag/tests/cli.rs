@@ -79,3 +79,105 @@ fn a_missing_model_or_data_set_is_named() {
     let inspect = ["data", "inspect", "--dataset", "atlas", "--data", "no/data", "--split", "dev"];
     assert!(stderr(&mmrag(&inspect)).contains("no/data"));
 }
+
+fn put(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("the file is written");
+    path.to_str().expect("the path is text").to_owned()
+}
+
+fn score(dataset: &str, gold: &str, predictions: &str, more: &[&str]) -> Output {
+    let arguments =
+        ["eval", "score", "--dataset", dataset, "--gold", gold, "--predictions", predictions];
+    mmrag(&[&arguments, more].concat())
+}
+
+#[test]
+fn multimodalqa_predictions_are_scored_and_their_faults_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |id: &str, kind: &str, answers: &str| {
+        format!(
+            "{{\"qid\": \"{id}\", \"question\": \"?\", \"answers\": [{answers}], \
+             \"metadata\": {{\"type\": \"{kind}\"}}}}\n"
+        )
+    };
+    let granite = "{\"answer\": \"granite\", \"modality\": \"text\"}";
+    let lists =
+        "{\"answer\": 3, \"modality\": \"table\"}, {\"answer\": \"x\", \"modality\": \"table\"}";
+    let rows = [
+        row("a", "TextQ", granite),
+        row("b", "Compose(TextQ,TableQ)", lists),
+        row("c", "TextQ", granite),
+        row("d", "TextQ", granite),
+        row("e", "TextQ", ""),
+    ];
+    let gold = put(folder.path(), "gold.jsonl", &rows.concat());
+    let predictions = put(
+        folder.path(),
+        "answers.json",
+        r#"{"a": "slate", "a": "The granite!", "b": ["three", "y"], "c": 7, "z": "x"}"#,
+    );
+    let scored = score("multimodalqa", &gold, &predictions, &["--json", "--per-item"]);
+    assert!(scored.status.success(), "{}", stderr(&scored));
+    let figures: serde_json::Value = serde_json::from_str(&stdout(&scored)).unwrap();
+    assert_eq!(figures["n"], 4);
+    assert_eq!(figures["em"], 25.0);
+    assert_eq!(figures["f1"], 37.5);
+    assert_eq!(figures["by"]["hops"]["Multi-hop"]["f1"], 50.0);
+    assert_eq!(figures["by"]["modality"]["text"]["n"], 3);
+    assert_eq!(figures["by"]["type"]["TextQ"]["n"], 3);
+    assert_eq!(figures["per_item"][1]["f1"], 0.5);
+    let problems = &figures["problems"];
+    assert_eq!(problems["missing"], serde_json::json!(["d"]));
+    assert_eq!(problems["extra"], serde_json::json!(["z"]));
+    assert_eq!(problems["duplicate"], serde_json::json!(["a"]));
+    assert_eq!(problems["wrong"].as_array().unwrap().len(), 1);
+    assert!(problems["gold"][0].as_str().unwrap().contains("line 5"));
+    assert!(stderr(&scored).contains("c: a number is neither"), "{}", stderr(&scored));
+    let table = score("multimodalqa", &gold, &predictions, &[]);
+    assert!(stdout(&table).contains("EM  25.000  F1  37.500"), "{}", stdout(&table));
+}
+
+#[test]
+fn webqa_predictions_are_scored_and_their_faults_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let gold = put(
+        folder.path(),
+        "gold.json",
+        r#"{"a": {"Qcate": "shape", "Keywords_A": "sphere", "img_posFacts": [{"image_id": 30000001}]},
+            "b": {"Qcate": "Others", "Keywords_A": "tin", "img_posFacts": [{"image_id": 30000002}]},
+            "c": {"Qcate": "text", "Keywords_A": "TBD", "txt_posFacts": [{"snippet_id": "c_1"}]},
+            "d": {"Qcate": "colour"}}"#,
+    );
+    let predictions = put(
+        folder.path(),
+        "answers.json",
+        r#"{"a": {"sources": [30000001, 1.5], "answer": "Two spheres."},
+            "c": {"sources": "c_1", "answer": 7}}"#,
+    );
+    let lemmas = put(folder.path(), "lemmas.json", r#"{"spheres": "sphere"}"#);
+    let scored = score("webqa", &gold, &predictions, &["--json", "--lemmas", &lemmas]);
+    assert!(scored.status.success(), "{}", stderr(&scored));
+    let figures: serde_json::Value = serde_json::from_str(&stdout(&scored)).unwrap();
+    assert_eq!(figures["n"], 3);
+    assert_eq!(figures["qa_acc"]["n"], 2);
+    assert_eq!(figures["qa_acc"]["none"], 0.0);
+    let near = |value: &serde_json::Value, expected: f64| {
+        assert!((value.as_f64().unwrap() - expected).abs() < 1e-6, "{value}");
+    };
+    near(&figures["qa_acc"]["lookup"], 0.999_995 / 2.0);
+    near(&figures["retrieval_f1"], 0.999_985 / 3.0);
+    near(&figures["by"]["category"]["shape"]["qa_acc"]["lookup"], 0.999_995);
+    assert!(figures["qa_fl"].is_null() && figures["qa"].is_null());
+    assert!(figures["by"]["category"]["text"]["qa_acc"]["none"].is_null());
+    let problems = &figures["problems"];
+    assert_eq!(problems["missing"], serde_json::json!(["b"]));
+    assert_eq!(problems["wrong"].as_array().unwrap().len(), 3);
+    assert!(problems["gold"][0].as_str().unwrap().contains("colour"));
+
+    let broken = put(folder.path(), "broken.json", "{\"a\":\n 7,}");
+    let failed = score("webqa", &gold, &broken, &[]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("broken.json, line 2"), "{}", stderr(&failed));
+    assert!(failed.stdout.is_empty());
+}

@@ -23,8 +23,16 @@ pub(super) fn read<T: DeserializeOwned>(
     name: &str,
     problems: &mut Vec<Problem>,
 ) -> Result<Rows<T>, DataError> {
-    let (file, reader) = open(dir, name)?;
-    let mut reader = BufReader::new(reader);
+    read_file(&find(dir, name)?, problems)
+}
+
+/// Reads the rows of a file as [`read`] does. It is gzip if its name ends in `.gz`.
+pub(super) fn read_file<T: DeserializeOwned>(
+    file: &Path,
+    problems: &mut Vec<Problem>,
+) -> Result<Rows<T>, DataError> {
+    let mut reader = BufReader::new(open(file)?);
+    let file = file.to_owned();
     let mut rows = Vec::new();
     let mut bytes = Vec::new();
     for line in 1.. {
@@ -49,22 +57,17 @@ pub(super) fn read<T: DeserializeOwned>(
     Ok(Rows { file, rows })
 }
 
-fn open(dir: &Path, name: &str) -> Result<(PathBuf, Box<dyn Read>), DataError> {
-    let plain = dir.join(name);
-    let zipped = dir.join(format!("{name}.gz"));
-    let is_zipped = zipped.is_file();
-    let path = if is_zipped { zipped } else { plain };
-    if !path.is_file() {
-        return Err(DataError::Missing { dir: dir.to_owned(), name: name.to_owned() });
-    }
+fn find(dir: &Path, name: &str) -> Result<PathBuf, DataError> {
+    let names = [format!("{name}.gz"), name.to_owned()];
+    let found = names.iter().map(|name| dir.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| DataError::Missing { dir: dir.to_owned(), name: name.to_owned() })
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
     let file =
-        File::open(&path).map_err(|source| DataError::File { path: path.clone(), source })?;
-    let reader: Box<dyn Read> = if is_zipped {
-        Box::new(MultiGzDecoder::new(BufReader::new(file)))
-    } else {
-        Box::new(file)
-    };
-    Ok((path, reader))
+        File::open(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
+    let is_zipped = path.extension().is_some_and(|extension| extension == "gz");
+    Ok(if is_zipped { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) })
 }
 
 /// What the parser said, without its line number, which counts within the row.

@@ -9,6 +9,7 @@
 //! in their order), `table_ids` (where a question has several tables), and `steps` (worked
 //! reasoning).
 
+mod gold;
 mod lines;
 mod records;
 
@@ -21,6 +22,7 @@ use mmrag_core::{Content, Document, DocumentId, Example, Gold, ImageSource, Ques
 use rayon::prelude::*;
 
 use crate::DataError;
+pub use gold::{GoldFile, GoldRow, gold};
 use records::{ImageRow, QuestionRow, TableRow, TextRow};
 
 /// The folder of the pictures, within the data set's.

@@ -19,6 +19,8 @@ pub(super) struct QuestionRow {
 #[derive(Deserialize)]
 struct AnswerRow {
     answer: Value,
+    #[serde(default)]
+    modality: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -98,6 +100,11 @@ impl QuestionRow {
             other => Err(format!("answer {other} of question {} is no text or number", self.qid)),
         };
         self.answers.iter().map(text).collect()
+    }
+
+    /// Where each item of the answer stands, as far as the file says.
+    pub(super) fn modalities(&self) -> impl Iterator<Item = &str> {
+        self.answers.iter().filter_map(|row| row.modality.as_deref())
     }
 
     /// Whether a document supports the answer.

@@ -1,4 +1,4 @@
-//! `mmrag eval`: a pipeline over a data set.
+//! `mmrag eval`: a pipeline over a data set, or predictions from elsewhere.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use mmrag_rag::report::write_report;
 use serde_json::json;
 
 use super::Ended;
+use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::dataset::{self, DatasetArgs};
 use crate::evaluating::{
@@ -18,11 +19,13 @@ use crate::{output, stop};
 /// Right and wrong answers that the page shows, of each.
 const SHOWN: usize = 4;
 
-/// Evaluates pipelines.
+/// Evaluates pipelines and predictions.
 #[derive(Subcommand)]
 pub(crate) enum EvalCommand {
     /// Answer every question of a data set and say how right the answers are
     Run(RunCommand),
+    /// Score a prediction file of a benchmark by its official metrics
+    Score(ScoreCommand),
 }
 
 const EXAMPLES: &str = "Example:
@@ -58,8 +61,10 @@ impl EvalCommand {
     ///
     /// When something cannot be read or written, or a question cannot be answered.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
-        let Self::Run(command) = self;
-        command.run()
+        match self {
+            Self::Run(command) => command.run(),
+            Self::Score(command) => command.run(),
+        }
     }
 }
 
