@@ -69,7 +69,7 @@ impl CustomOp2 for SwiGlu {
         let mut y = vec![0f32; gate.len()];
         y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK))).for_each(
             |(y, (gate, up))| {
-                vectorised(|| {
+                vectorised!({
                     for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
                         *y = g * sigmoid(*g) * u;
                     }
@@ -94,7 +94,7 @@ impl CustomOp2 for SwiGlu {
             .zip(g_values.par_chunks(BLOCK).zip(u_values.par_chunks(BLOCK)))
             .zip(dy.par_chunks(BLOCK))
             .for_each(|(((dg, du), (g, u)), dy)| {
-                vectorised(|| {
+                vectorised!({
                     for i in 0..dy.len() {
                         let s = sigmoid(g[i]);
                         dg[i] = dy[i] * u[i] * s * (1.0 + g[i] * (1.0 - s));
@@ -129,7 +129,7 @@ impl CustomOp1 for GeluTanh {
         let x = input(x, layout)?;
         let mut y = vec![0f32; x.len()];
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
-            vectorised(|| {
+            vectorised!({
                 for (y, x) in y.iter_mut().zip(x) {
                     *y = 0.5 * x * (1.0 + inner_tanh(*x));
                 }
@@ -145,7 +145,7 @@ impl CustomOp1 for GeluTanh {
         dx.par_chunks_mut(BLOCK)
             .zip(x_values.par_chunks(BLOCK).zip(dy.par_chunks(BLOCK)))
             .for_each(|(dx, (x, dy))| {
-                vectorised(|| {
+                vectorised!({
                     for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
                         let t = inner_tanh(*x);
                         let slope = ROOT * (1.0 + 3.0 * CUBIC * x * x);

@@ -6,6 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
+use crate::muon;
 use crate::slices::{input, values};
 
 /// Values that one task works on.
@@ -39,6 +40,15 @@ pub struct AdamW {
     moments: Vec<Moments>,
     steps: u64,
     options: AdamWOptions,
+    muon: Option<Muon>,
+}
+
+/// Which variables are stepped by Muon, and how.
+#[derive(Debug)]
+struct Muon {
+    momentum: f32,
+    /// Of each variable.
+    chosen: Vec<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,7 +63,17 @@ impl AdamW {
         let zeros = |var: &Var| vec![0f32; var.elem_count()];
         let moments =
             vars.iter().map(|(_, v)| Moments { mean: zeros(v), square: zeros(v) }).collect();
-        Self { vars, moments, steps: 0, options }
+        Self { vars, moments, steps: 0, options, muon: None }
+    }
+
+    /// Steps the matrices that are chosen by their names by Muon (module `muon`), everything else
+    /// as before. `momentum` is the decay of the mean of gradients, usually 0.95.
+    #[must_use]
+    pub fn with_muon(mut self, momentum: f64, choose: impl Fn(&str) -> bool) -> Self {
+        let is_chosen = |(name, var): &(String, Var)| var.dims().len() == 2 && choose(name);
+        let chosen = self.vars.iter().map(is_chosen).collect();
+        self.muon = Some(Muon { momentum: momentum as f32, chosen });
+        self
     }
 
     /// Norm of all gradients together; variables without one count nothing.
@@ -90,8 +110,10 @@ impl AdamW {
         }
         let scale = clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
         self.steps += 1;
-        for ((_, var), moments) in self.vars.iter().zip(&mut self.moments) {
-            let Some(grad) = grads.get(var) else { continue };
+        self.step_matrices(grads, lr, scale)?;
+        let chosen = |index: usize| self.muon.as_ref().is_some_and(|muon| muon.chosen[index]);
+        for (index, ((_, var), moments)) in self.vars.iter().zip(&mut self.moments).enumerate() {
+            let Some(grad) = grads.get(var).filter(|_| !chosen(index)) else { continue };
             let step = Step::new(&self.options, self.steps, lr, scale, moments);
             if var.device().is_cpu() {
                 var.inplace_op2(&grad.contiguous()?, &step)?;
@@ -102,6 +124,33 @@ impl AdamW {
             }
         }
         Ok(norm)
+    }
+
+    /// The step of what Muon steps.
+    fn step_matrices(&mut self, grads: &GradStore, lr: f64, scale: f64) -> Result<()> {
+        let Some(Muon { momentum, chosen }) = &self.muon else { return Ok(()) };
+        let work: Vec<(&Var, &Tensor, Mutex<&mut Moments>)> = self
+            .vars
+            .iter()
+            .zip(&mut self.moments)
+            .zip(chosen)
+            .filter(|(_, chosen)| **chosen)
+            .filter_map(|(((_, var), moments), _)| {
+                grads.get(var).map(|grad| (var, grad, Mutex::new(moments)))
+            })
+            .collect();
+        let keep = 1.0 - lr * self.options.weight_decay;
+        let stepped = crate::side_by_side(&work, |(var, grad, moments)| -> Result<()> {
+            let grad = on_cpu(&grad.detach())?;
+            let shape = grad.dims2()?;
+            let mut moments = moments.lock().expect("no thread panics while it holds the lock");
+            let mean = &mut moments.mean;
+            let step = muon::direction(mean, &values(&grad)?, *momentum, scale as f32, shape)?;
+            let old = on_cpu(&var.as_detached_tensor())?;
+            let new = ((old * keep)? - (step * lr)?)?;
+            var.set(&new.to_device(var.device())?.to_dtype(var.dtype())?)
+        });
+        stepped.into_iter().collect()
     }
 
     /// Steps taken.
@@ -197,6 +246,7 @@ impl<'a> Step<'a> {
         }
     }
 
+    #[inline(always)]
     fn block(&self, p: &mut [f32], grad: &[f32], mean: &mut [f32], square: &mut [f32]) {
         for i in 0..p.len() {
             let g = grad[i] * self.grad_scale;
@@ -232,7 +282,7 @@ impl InplaceOp2 for Step<'_> {
             .zip(grad.par_chunks(BLOCK))
             .zip(mean.par_chunks_mut(BLOCK).zip(square.par_chunks_mut(BLOCK)))
             .for_each(|((p, grad), (mean, square))| {
-                crate::simd::vectorised(|| self.block(p, grad, mean, square));
+                crate::simd::vectorised!(self.block(p, grad, mean, square));
             });
         Ok(())
     }

@@ -2,14 +2,16 @@
 
 use gemm::Parallelism;
 
+use crate::skinny;
+
 /// A matrix that lies in a slice: row `i`, column `j` at `i * row_stride + j * column_stride`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(crate) values: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -106,6 +108,16 @@ unsafe fn multiply(
     (a, b): (Matrix<'_>, Matrix<'_>),
     threads: Threads,
 ) {
+    if skinny::fits(a, b) {
+        skinny::multiply(alpha, (a, b), |row, column, value| {
+            // SAFETY: the caller answers for `a.rows` rows of `b.columns` values.
+            unsafe {
+                let place = out.add(row * out_stride + column);
+                *place = if add { *place + value } else { value };
+            }
+        });
+        return;
+    }
     let parallelism = match threads {
         Threads::All if rayon::current_num_threads() > 1 => {
             Parallelism::Rayon(rayon::current_num_threads())

@@ -128,7 +128,7 @@ impl Head {
         self.for_chunks(Matrix::new(h, t, w.2), t, w, |_, n, logits| {
             running.par_iter_mut().zip(logits.par_chunks(n)).with_min_len(8).for_each_init(
                 || vec![0f32; n],
-                |scratch, (running, logits)| vectorised(|| running.add(logits, scratch)),
+                |scratch, (running, logits)| vectorised!(running.add(logits, scratch)),
             );
         });
         running
@@ -139,7 +139,7 @@ impl Head {
         let rows = h.par_chunks_exact(d).zip(&self.targets).with_min_len(64);
         rows.map(|(h, &target)| {
             let w = &w[target as usize * d..][..d];
-            vectorised(|| dot(h, w)) * self.inverse_temperature
+            vectorised!(dot(h, w)) * self.inverse_temperature
         })
         .collect()
     }
@@ -157,7 +157,7 @@ impl Head {
         logits.par_chunks_mut(n).enumerate().with_min_len(8).for_each(|(row, logits)| {
             let (lse, entropy) = (running[row].log_total(), running[row].entropy());
             let (g, e) = (g[row] * inverse, e[row] * inverse);
-            vectorised(|| {
+            vectorised!({
                 for l in logits.iter_mut() {
                     let log_p = *l - lse;
                     *l = -exp(log_p) * (g + e * (log_p + entropy));

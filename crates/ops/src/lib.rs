@@ -17,6 +17,7 @@ mod gemm;
 mod head;
 mod linear;
 mod lora;
+mod muon;
 mod norm;
 mod parallel;
 mod recycle;
@@ -24,6 +25,7 @@ pub mod reference;
 mod rope;
 mod rows;
 mod simd;
+mod skinny;
 mod slices;
 mod threads;
 

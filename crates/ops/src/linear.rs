@@ -68,7 +68,7 @@ fn column_sums(x_tn: &Tensor) -> Result<Tensor> {
     let (_, n) = x_tn.dims2()?;
     let x = values(x_tn)?;
     let mut sums = vec![0f32; n];
-    vectorised(|| x.chunks_exact(n).for_each(|row| add_scaled(&mut sums, 1.0, row)));
+    vectorised!(x.chunks_exact(n).for_each(|row| add_scaled(&mut sums, 1.0, row)));
     Tensor::from_vec(sums, n, x_tn.device())
 }
 

@@ -100,7 +100,7 @@ impl CustomOp2 for Norm {
         let (x, w) = (input(x, x_layout)?, input(w, w_layout)?);
         let mut y = vec![0f32; x.len()];
         y.par_chunks_mut(ROWS * d).zip(x.par_chunks(ROWS * d)).for_each(|(y, x)| {
-            vectorised(|| {
+            vectorised!({
                 for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
                     self.forward_row(x, w, y);
                 }
@@ -126,7 +126,7 @@ impl CustomOp2 for Norm {
             .zip(g_values.par_chunks(ROWS * d))
             .map(|((dx, x), g)| {
                 let (mut dw, mut h) = (vec![0f32; d], vec![0f32; d]);
-                vectorised(|| {
+                vectorised!({
                     let rows = x.chunks_exact(d).zip(g.chunks_exact(d));
                     for (dx, (x, g)) in dx.chunks_exact_mut(d).zip(rows) {
                         self.backward_row([x, &w_values, g], dx, &mut dw, &mut h);

@@ -73,7 +73,7 @@ fn rotate(x: &[f32], shape: &Shape, cos: &[f32], sin: &[f32], sign: f32) -> Resu
         |(row, (y, x))| {
             let cos = &cos[row * half..(row + 1) * half];
             let sin = &sin[row * half..(row + 1) * half];
-            vectorised(|| {
+            vectorised!({
                 for (y, x) in y.chunks_exact_mut(k).zip(x.chunks_exact(k)) {
                     let ((y1, y2), (x1, x2)) = (y.split_at_mut(half), x.split_at(half));
                     for i in 0..half {

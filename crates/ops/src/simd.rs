@@ -8,11 +8,29 @@ use std::sync::OnceLock;
 /// Lanes of a sum.
 const LANES: usize = 16;
 
-/// Runs `work` compiled for the widest vector instructions this machine has.
+/// Runs an expression compiled for the widest vector instructions this machine has. A macro and no
+/// function, because a closure that is not inlined there is compiled for the oldest ones instead.
+macro_rules! vectorised {
+    ($work:expr) => {
+        $crate::simd::dispatch(
+            #[inline(always)]
+            || $work,
+        )
+    };
+}
+pub(crate) use vectorised;
+
+/// See [`vectorised`].
 #[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn dispatch<R>(work: impl FnOnce() -> R) -> R {
+    arch().dispatch(work)
+}
+
+/// The widest vector instructions this machine has.
+#[inline(always)]
+pub(crate) fn arch() -> pulp::Arch {
     static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(work)
+    *ARCH.get_or_init(pulp::Arch::new)
 }
 
 /// `e^x`, to within about one unit in the last place; `e^-87` below -87.
@@ -41,12 +59,15 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
     let (b_blocks, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_blocks.iter().zip(b_blocks) {
+    for block in 0..a_blocks.len().min(b_blocks.len()) {
         for lane in 0..LANES {
-            lanes[lane] += a[lane] * b[lane];
+            lanes[lane] += a_blocks[block][lane] * b_blocks[block][lane];
         }
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    let mut rest = 0.0;
+    for i in 0..a_rest.len().min(b_rest.len()) {
+        rest += a_rest[i] * b_rest[i];
+    }
     fold(lanes) + rest
 }
 
@@ -79,8 +100,15 @@ pub(crate) fn max(a: &[f32]) -> f32 {
 /// `a += s b`.
 #[inline(always)]
 pub(crate) fn add_scaled(a: &mut [f32], s: f32, b: &[f32]) {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a += s * b;
+    let (a_blocks, a_rest) = a.as_chunks_mut::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    for block in 0..a_blocks.len().min(b_blocks.len()) {
+        for lane in 0..LANES {
+            a_blocks[block][lane] += s * b_blocks[block][lane];
+        }
+    }
+    for i in 0..a_rest.len().min(b_rest.len()) {
+        a_rest[i] += s * b_rest[i];
     }
 }
 

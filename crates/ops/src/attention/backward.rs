@@ -129,7 +129,7 @@ fn score_gradients(
         let start = ((block.queries.start + row) * sizes.heads + head) * width;
         start..start + width
     };
-    vectorised(|| {
+    vectorised!({
         let rows = scratch.ds.chunks_exact_mut(columns).zip(scratch.p.chunks_exact(columns));
         for (row, (ds, p)) in rows.enumerate() {
             let along = dot(&inputs.grad[row_range(row)], &inputs.out[row_range(row)]);

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Sizes;
 use super::plan::{AttentionPlan, Own, QuerySpan};
+use super::{Sizes, fork};
 use crate::gemm::{Matrix, Threads, product};
 use crate::simd::{add_scaled, dot, softmax, vectorised};
 use crate::slices::SharedMut;
@@ -80,19 +80,25 @@ pub(super) fn forward(
     let mut out = vec![0f32; sizes.queries * sizes.heads * sizes.width];
     let shared = SharedMut::new(&mut out);
     let work: Vec<Block> = plan.spans().iter().flat_map(blocks).collect();
-    work.par_iter().for_each_init(Vec::new, |scores, block| {
+    fork::runs(&work).par_iter().for_each_init(Vec::new, |scores, run| {
+        let run = &work[run.clone()];
+        let queries = run[0].queries.start..run[run.len() - 1].queries.end;
         for head in 0..sizes.heads {
-            // SAFETY: spans share no query (checked by the plan), so blocks write rows of their own,
-            // and this thread is the only one at this block.
+            // SAFETY: spans share no query (checked by the plan), so runs write rows of their own,
+            // and this thread is the only one at this run.
             let rows = unsafe {
                 let stride = sizes.heads * sizes.width;
-                shared.range(block.queries.start * stride, block.queries.len() * stride)
+                shared.range(queries.start * stride, queries.len() * stride)
             };
-            if block.queries.len() < FEW {
-                few_queries([q, k, v], sizes, block, (head, scale), scores, rows);
-            } else {
-                let columns = probabilities([q, k], sizes, block, (head, scale), scores);
-                weighted_values(v, sizes, block, head, (scores, columns), rows);
+            match run {
+                [block] if block.queries.len() < FEW => {
+                    few_queries([q, k, v], sizes, block, (head, scale), scores, rows);
+                }
+                [block] => {
+                    let columns = probabilities([q, k], sizes, block, (head, scale), scores);
+                    weighted_values(v, sizes, block, head, (scores, columns), rows);
+                }
+                run => fork::attend([q, k, v], sizes, run, (head, scale), scores, rows),
             }
         }
     });
@@ -116,7 +122,7 @@ pub(super) fn probabilities(
         product(&mut p[column..], columns, false, scale, (q_rows, k_rows.t()), Threads::One);
         column += range.len();
     }
-    vectorised(|| {
+    vectorised!({
         for (row, scores) in p.chunks_exact_mut(columns).enumerate() {
             let (seen, hidden) = scores.split_at_mut(block.visible(row));
             softmax(seen);
@@ -154,25 +160,62 @@ fn few_queries(
     scores: &mut Vec<f32>,
     rows: &mut [f32],
 ) {
-    let (width, stride) = (sizes.width, sizes.key_heads * sizes.width);
-    let offset = sizes.key_head(head) * width;
-    vectorised(|| {
+    let width = sizes.width;
+    vectorised!({
         for (row, query) in block.queries.clone().enumerate() {
-            let start = (query * sizes.heads + head) * width;
-            let q = &q[start..start + width];
-            let keys = || block.keys.iter().cloned().flatten().take(block.visible(row));
-            scores.clear();
-            scores.extend(keys().map(|key| {
-                let start = key * stride + offset;
-                dot(q, &k[start..start + width]) * scale
-            }));
+            scores.resize(block.visible(row), 0.0);
+            own_scores([q, k], sizes, (head, scale), query, &block.keys, scores);
             softmax(scores);
             let out = &mut rows[(row * sizes.heads + head) * width..][..width];
             out.fill(0.0);
-            for (key, p) in keys().zip(scores.iter()) {
-                let start = key * stride + offset;
-                add_scaled(out, *p, &v[start..start + width]);
-            }
+            add_values(v, sizes, head, &block.keys, scores, out);
         }
     });
+}
+
+/// Scores of one query with its keys, as many as there is room for.
+#[inline(always)]
+pub(super) fn own_scores(
+    [q, k]: [&[f32]; 2],
+    sizes: Sizes,
+    (head, scale): (usize, f32),
+    query: usize,
+    keys: &[Range<usize>],
+    scores: &mut [f32],
+) {
+    let (width, stride) = (sizes.width, sizes.key_heads * sizes.width);
+    let q = &q[(query * sizes.heads + head) * width..][..width];
+    let mut at = 0;
+    for range in keys {
+        let len = range.len().min(scores.len() - at);
+        let mut start = range.start * stride + sizes.key_head(head) * width;
+        for score in &mut scores[at..at + len] {
+            *score = dot(q, &k[start..start + width]) * scale;
+            start += stride;
+        }
+        at += len;
+    }
+}
+
+/// Adds one query's keys' values, weighted, to its output.
+#[inline(always)]
+pub(super) fn add_values(
+    v: &[f32],
+    sizes: Sizes,
+    head: usize,
+    keys: &[Range<usize>],
+    weights: &[f32],
+    out: &mut [f32],
+) {
+    let (width, stride) = (sizes.width, sizes.key_heads * sizes.width);
+    let mut at = 0;
+    for range in keys {
+        let len = range.len().min(weights.len() - at);
+        let mut start = range.start * stride + sizes.key_head(head) * width;
+        for weight in &weights[at..at + len] {
+            add_scaled(out, *weight, &v[start..start + width]);
+            start += stride;
+        }
+        at += len;
+    }
 }

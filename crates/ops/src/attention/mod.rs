@@ -6,6 +6,7 @@
 //! pass recomputes the probabilities.
 
 mod backward;
+mod fork;
 mod forward;
 mod plan;
 
