@@ -34,6 +34,7 @@ pub struct Recycle<A> {
     inner: A,
     shelves: [Mutex<Shelf>; CLASSES],
     kept: AtomicUsize,
+    live: AtomicUsize,
 }
 
 struct Shelf {
@@ -50,7 +51,20 @@ impl<A> Recycle<A> {
     pub const fn new(inner: A) -> Self {
         let shelves =
             [const { Mutex::new(Shelf { blocks: [std::ptr::null_mut(); KEPT], len: 0 }) }; CLASSES];
-        Self { inner, shelves, kept: AtomicUsize::new(0) }
+        Self { inner, shelves, kept: AtomicUsize::new(0), live: AtomicUsize::new(0) }
+    }
+
+    /// Bytes of the blocks of 32 KiB and more that are in use, as they were asked for: in a
+    /// computation, those of its tensors.
+    pub fn live_bytes(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Counts a block that is given out or comes back. Small ones are many and not tensors.
+    fn count(&self, layout: Layout, change: fn(&AtomicUsize, usize, Ordering) -> usize) {
+        if layout.size() >= SMALLEST {
+            change(&self.live, layout.size(), Ordering::Relaxed);
+        }
     }
 
     /// A block of a class, if one is kept.
@@ -98,6 +112,7 @@ fn block_layout(bytes: usize) -> Layout {
 // it comes back; its class follows from the layout, which is the same when it comes back.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.count(layout, AtomicUsize::fetch_add);
         match class_of(layout) {
             // SAFETY: the layout is valid and not empty.
             Some(class) => self
@@ -109,6 +124,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        self.count(layout, AtomicUsize::fetch_add);
         let Some(class) = class_of(layout) else {
             // SAFETY: as the caller promises.
             return unsafe { self.inner.alloc_zeroed(layout) };
@@ -125,6 +141,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        self.count(layout, AtomicUsize::fetch_sub);
         match class_of(layout) {
             Some(class) => {
                 if !self.keep(class, block) {
@@ -164,7 +181,9 @@ mod tests {
         unsafe {
             let first = recycle.alloc(layout);
             first.write_bytes(7, layout.size());
+            assert_eq!(recycle.live_bytes(), 100_000);
             recycle.dealloc(first, layout);
+            assert_eq!(recycle.live_bytes(), 0);
             let second = recycle.alloc_zeroed(layout);
             assert_eq!(first, second);
             assert!(std::slice::from_raw_parts(second, layout.size()).iter().all(|&b| b == 0));
