@@ -4,12 +4,14 @@
 
 mod assignment;
 pub mod multimodalqa;
+mod pass;
 mod python_float;
 mod ranking;
 pub mod vqa;
 pub mod webqa;
 mod word_number;
 
+pub use pass::pass_at_k;
 pub(crate) use python_float::decimal_digit;
 pub(crate) use ranking::discounted_gain;
 pub use ranking::{SetScore, ndcg, recall_at_k, reciprocal_rank, set_score};
