@@ -6,8 +6,10 @@
 pub mod atlas;
 mod entries;
 mod error;
+mod hide;
 pub mod multimodalqa;
 pub mod webqa;
 
 pub use entries::entries;
 pub use error::DataError;
+pub use hide::Hide;
