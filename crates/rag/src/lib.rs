@@ -25,7 +25,7 @@ mod words;
 
 pub use error::RagError;
 pub use evaluation::{Metric, Outcome};
-pub use explanation::{ConfidenceMap, Explanation};
+pub use explanation::{ConfidenceMap, Explanation, answer_confidence};
 pub use index::Index;
 pub use pipeline::{Ask, FilterStage, Names, Pipeline, RankStage};
 pub use retriever::{Candidates, Hit, Retriever};

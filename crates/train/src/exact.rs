@@ -8,14 +8,13 @@
 
 use mmrag_core::{Completion, EngineError, Finish};
 use mmrag_task::{Reply, Stage};
-use rayon::prelude::*;
 
 use crate::batch::{PassSettings, gradients, group_tokens, score};
 use crate::cases::{Cases, Draw, TrainingCase};
 use crate::error::TrainError;
 use crate::learner::{Learner, ReplyGroup, View};
 use crate::metrics::Metrics;
-use crate::rollout::encode;
+use crate::rollout::{Ready, encode_all};
 use crate::session::Session;
 use crate::settings::GrpoSettings;
 
@@ -36,17 +35,13 @@ pub(crate) fn exact_step<L: Learner>(
     draw: Draw,
 ) -> Result<Metrics, TrainError> {
     let learner = session.learner;
-    let cases = cases.draw(draw)?;
+    let Ready { cases, skipped } = encode_all(learner, stage, cases.draw(draw)?, draw.step)?;
     let told = TrainError::policy("encode the verdicts", draw.step);
     let replies = Replies::new(learner, stage).map_err(told)?;
-    let verdicts: Vec<Verdict> = cases.iter().map(|case| verdict(stage, case, &replies)).collect();
-    let groups: Vec<ReplyGroup<L::Encoded>> = cases
-        .par_iter()
-        .map(|case| {
-            let prompt = encode(learner, stage, case, draw.step)?;
-            Ok(ReplyGroup { prompt, replies: replies.branches.to_vec() })
-        })
-        .collect::<Result<_, TrainError>>()?;
+    let verdicts: Vec<Verdict> =
+        cases.iter().map(|(case, _)| verdict(stage, case, &replies)).collect();
+    let group = |(_, prompt)| ReplyGroup { prompt, replies: replies.branches.to_vec() };
+    let groups: Vec<ReplyGroup<L::Encoded>> = cases.into_iter().map(group).collect();
     let how = PassSettings {
         tokens_per_pass: settings.tokens_per_pass,
         temperature: settings.rollout.temperature,
@@ -76,6 +71,7 @@ pub(crate) fn exact_step<L: Learner>(
     let (norm, rate) = session.update(&gradients)?;
     let tokens = groups.iter().map(|group| group_tokens(learner, group)).sum();
     let mut metrics = measured.metrics(beta);
+    session.tell_skipped(&skipped, &mut metrics);
     metrics.set("grad_norm", norm);
     metrics.set("learning_rate", rate);
     metrics.set("num_tokens", session.count_tokens(tokens));

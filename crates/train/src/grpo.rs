@@ -54,6 +54,7 @@ pub fn train_grpo<L: Learner>(
                     session.write_samples(&sample_lines(step + 1, &rollouts.kept, &advantages))?;
                 }
                 let mut metrics = rollouts.metrics;
+                session.tell_skipped(&rollouts.skipped, &mut metrics);
                 metrics.extend(
                     "",
                     &update(&mut session, &rollouts.kept, &advantages, settings, step)?,

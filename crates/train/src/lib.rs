@@ -45,8 +45,8 @@ pub use pupil::Pupil;
 pub use run_folder::RunFolder;
 pub use schedule::{Decay, Schedule};
 pub use settings::{
-    Cadence, CaseSettings, Estimator, GrpoSettings, Init, LoraSettings, OptimizerSettings,
-    RolloutSettings, SftSettings,
+    Cadence, CaseSettings, Estimator, GrpoSettings, Init, LoraSettings, MuonSettings,
+    OptimizerSettings, RolloutSettings, SftSettings,
 };
 pub use sft::train_sft;
 pub use source::{Examples, Lesson, Lessons};

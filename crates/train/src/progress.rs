@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::SourceError;
+use crate::error::{SourceError, TrainError};
 use crate::metrics::Metrics;
 use crate::run_folder::RunFolder;
 
@@ -30,6 +30,11 @@ pub enum Event<'a> {
         metrics: &'a Metrics,
         /// Seconds by part, and tokens a second. Not reproducible, so kept apart.
         timings: &'a Metrics,
+    },
+    /// A question or lesson could not be made ready, and was left out of its step.
+    Skipped {
+        /// Which, and why.
+        error: &'a TrainError,
     },
     /// The policy was evaluated.
     Evaluated {

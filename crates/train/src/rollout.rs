@@ -41,6 +41,8 @@ pub(crate) struct Rollouts<E> {
     pub(crate) kept: Vec<Rollout<E>>,
     /// What was measured on the step's own cases, replaced ones included.
     pub(crate) metrics: Metrics,
+    /// Cases that could not be made ready.
+    pub(crate) skipped: Vec<TrainError>,
 }
 
 /// Draws the replies of a step. With dynamic sampling, cases whose replies are all worth the same
@@ -54,7 +56,8 @@ pub(crate) fn roll_out<L: Learner>(
 ) -> Result<Rollouts<L::Encoded>, TrainError> {
     let dynamic = settings.rollout.dynamic_sampling;
     let attempts = if dynamic { settings.rollout.retries + 1 } else { 1 };
-    let mut rollouts = Rollouts { kept: Vec::new(), metrics: Metrics::default() };
+    let mut rollouts =
+        Rollouts { kept: Vec::new(), metrics: Metrics::default(), skipped: Vec::new() };
     let mut drawn = 0;
     for attempt in 0..attempts {
         let wanted = draw.wanted - rollouts.kept.len();
@@ -62,7 +65,9 @@ pub(crate) fn roll_out<L: Learner>(
             break;
         }
         let draw = Draw { attempt, wanted, ..draw };
-        let found = sample(learner, stage, cases.draw(draw)?, settings, draw)?;
+        let ready = encode_all(learner, stage, cases.draw(draw)?, draw.step)?;
+        rollouts.skipped.extend(ready.skipped);
+        let found = sample(learner, stage, ready.cases, settings, draw)?;
         drawn += found.len();
         if attempt == 0 {
             rollouts.metrics = measure(&found);
@@ -78,14 +83,11 @@ pub(crate) fn roll_out<L: Learner>(
 fn sample<L: Learner>(
     learner: &L,
     stage: &Stage,
-    cases: Vec<TrainingCase>,
+    cases: Vec<(TrainingCase, L::Encoded)>,
     settings: &GrpoSettings,
     draw: Draw,
 ) -> Result<Vec<Rollout<L::Encoded>>, TrainError> {
-    let prompts: Vec<_> = cases
-        .par_iter()
-        .map(|case| encode(learner, stage, case, draw.step))
-        .collect::<Result<_, _>>()?;
+    let (cases, prompts): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
     let rollout = &settings.rollout;
     let sampling = Sampling {
         temperature: rollout.temperature,
@@ -110,8 +112,39 @@ fn sample<L: Learner>(
     Ok(judged.collect())
 }
 
+/// Cases with their prompts made ready, and why others are missing.
+pub(crate) struct Ready<E> {
+    pub(crate) cases: Vec<(TrainingCase, E)>,
+    pub(crate) skipped: Vec<TrainError>,
+}
+
+/// Makes the prompts of cases ready. What cannot be, as where a picture is broken, is left out; it
+/// is an error only if nothing is left.
+pub(crate) fn encode_all<L: Learner>(
+    learner: &L,
+    stage: &Stage,
+    cases: Vec<TrainingCase>,
+    step: usize,
+) -> Result<Ready<L::Encoded>, TrainError> {
+    let encoded: Vec<_> = cases.par_iter().map(|case| encode(learner, stage, case, step)).collect();
+    let mut ready = Ready { cases: Vec::with_capacity(cases.len()), skipped: Vec::new() };
+    for (case, encoded) in cases.into_iter().zip(encoded) {
+        match encoded {
+            Ok(prompt) => ready.cases.push((case, prompt)),
+            Err(error) => ready.skipped.push(error),
+        }
+    }
+    match ready.skipped.pop() {
+        Some(error) if ready.cases.is_empty() => Err(error),
+        last => {
+            ready.skipped.extend(last);
+            Ok(ready)
+        }
+    }
+}
+
 /// Makes a case's prompt ready; an error names the question.
-pub(crate) fn encode<L: Learner>(
+fn encode<L: Learner>(
     learner: &L,
     stage: &Stage,
     case: &TrainingCase,
@@ -168,7 +201,7 @@ fn measure<E>(rollouts: &[Rollout<E>]) -> Metrics {
     metrics.set("frac_reward_zero_std", flat as f64 / rollouts.len().max(1) as f64);
     for flag in HackFlag::ALL {
         let flagged = samples.iter().filter(|s| s.reward.flags.contains(&flag)).count();
-        metrics.set(format!("hack/{}", flag.name()), flagged as f64 / samples.len().max(1) as f64);
+        metrics.set(flag.name(), flagged as f64 / samples.len().max(1) as f64);
     }
     metrics
 }

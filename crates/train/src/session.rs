@@ -41,7 +41,7 @@ impl<'a, 'r, L: Learner> Session<'a, 'r, L> {
         plan: Plan<'a>,
         steps: usize,
     ) -> Result<Self, TrainError> {
-        let mut optimizer = AdamW::new(learner.vars(), plan.optimizer.options());
+        let mut optimizer = plan.optimizer.of(learner.vars());
         let mut state = State::default();
         let mut saved = None;
         if let Some(Saved { state: known, moments }) = run.folder.last()? {
@@ -83,6 +83,16 @@ impl<'a, 'r, L: Learner> Session<'a, 'r, L> {
             .step(gradients, rate, self.plan.optimizer.clip)
             .map_err(TrainError::tensor("update the weights", self.state.step))?;
         Ok((norm, rate))
+    }
+
+    /// Tells of what was left out of a step, and counts it.
+    pub(crate) fn tell_skipped(&self, errors: &[TrainError], metrics: &mut Metrics) {
+        for error in errors {
+            self.run.progress.tell(&Event::Skipped { error });
+        }
+        if !errors.is_empty() {
+            metrics.set("skipped", errors.len() as f64);
+        }
     }
 
     /// Whether the samples of the step that is about to end are to be written.

@@ -4,7 +4,8 @@
 //! - `robust`: our choices for real models of billions of parameters.
 //! - `demo`: for the built-in small model.
 
-use mmrag_ops::AdamWOptions;
+use candle_core::Var;
+use mmrag_ops::{AdamW, AdamWOptions};
 use mmrag_task::StageName;
 use mmrag_task::curriculum::Curriculum;
 use serde::{Deserialize, Serialize};
@@ -61,12 +62,35 @@ pub struct OptimizerSettings {
     pub weight_decay: f64,
     /// The longest gradient; a longer one is shortened to it.
     pub clip: Option<f64>,
+    /// Steps the weight matrices by Muon instead; embeddings, norms and biases stay with AdamW.
+    pub muon: Option<MuonSettings>,
+}
+
+/// Muon's constants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MuonSettings {
+    /// Decay of the mean of gradients.
+    pub momentum: f64,
+    /// Matrices with one of these in their names stay with AdamW.
+    pub except: Vec<String>,
 }
 
 impl OptimizerSettings {
-    pub(crate) fn options(&self) -> AdamWOptions {
+    fn options(&self) -> AdamWOptions {
         let Self { beta1, beta2, eps, weight_decay, .. } = *self;
         AdamWOptions { beta1, beta2, eps, weight_decay }
+    }
+
+    /// An optimizer of these variables.
+    pub(crate) fn of(&self, vars: Vec<(String, Var)>) -> AdamW {
+        let optimizer = AdamW::new(vars, self.options());
+        match &self.muon {
+            None => optimizer,
+            Some(MuonSettings { momentum, except }) => optimizer.with_muon(*momentum, |name| {
+                !except.iter().any(|part| name.contains(part.as_str()))
+            }),
+        }
     }
 }
 
@@ -231,6 +255,7 @@ impl GrpoSettings {
                 eps: 1e-8,
                 weight_decay: 0.01,
                 clip: Some(1.0),
+                muon: None,
             },
             lora: LoraSettings { r: 64, alpha: 128.0, targets: Vec::new() },
             cadence: Cadence { evaluate: 20, checkpoint: 20, samples: 10 },

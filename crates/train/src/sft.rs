@@ -21,6 +21,8 @@ const AHEAD: usize = 2;
 /// The lessons of one step, ready for the policy.
 struct Batch<E> {
     groups: Vec<ReplyGroup<E>>,
+    /// Lessons that could not be made ready.
+    skipped: Vec<TrainError>,
     /// All tokens, prompts included.
     tokens: usize,
     reply_tokens: usize,
@@ -80,6 +82,7 @@ fn train_batches<L: Learner>(
         })?;
         let (norm, rate) = session.update(&gradients)?;
         let mut metrics = Metrics::default();
+        session.tell_skipped(&batch.skipped, &mut metrics);
         metrics.set("loss", loss);
         metrics.set("entropy", entropy);
         metrics.set("grad_norm", norm);
@@ -108,23 +111,40 @@ fn encode_batches<L: Learner>(
     for step in steps {
         let first = step * settings.lessons_per_step;
         let positions = first..first + settings.lessons_per_step;
-        let groups: Result<Vec<_>, TrainError> = positions
-            .map(|position| {
-                let in_order = lessons.is_ordered();
-                let index = if in_order { position % lessons.len() } else { walk.at(position) };
-                encode_lesson(learner, lessons, index, step)
-            })
-            .collect();
-        let batch = groups.map(|groups| Batch {
-            tokens: groups.iter().map(|group| group_tokens(learner, group)).sum(),
-            reply_tokens: groups.iter().flat_map(|group| &group.replies).map(Vec::len).sum(),
-            groups,
+        let groups = positions.map(|position| {
+            let in_order = lessons.is_ordered();
+            let index = if in_order { position % lessons.len() } else { walk.at(position) };
+            encode_lesson(learner, lessons, index, step)
         });
+        let batch = batch(learner, groups);
         let failed = batch.is_err();
         if ready.send(batch).is_err() || failed {
             return;
         }
     }
+}
+
+/// The lessons that could be made ready; an error only if none could.
+fn batch<L: Learner>(
+    learner: &L,
+    lessons: impl Iterator<Item = Result<ReplyGroup<L::Encoded>, TrainError>>,
+) -> Result<Batch<L::Encoded>, TrainError> {
+    let (mut groups, mut skipped) = (Vec::new(), Vec::new());
+    for lesson in lessons {
+        match lesson {
+            Ok(group) => groups.push(group),
+            Err(error @ TrainError::Encode { .. }) => skipped.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if groups.is_empty()
+        && let Some(error) = skipped.pop()
+    {
+        return Err(error);
+    }
+    let tokens = groups.iter().map(|group| group_tokens(learner, group)).sum();
+    let reply_tokens = groups.iter().flat_map(|group| &group.replies).map(Vec::len).sum();
+    Ok(Batch { groups, skipped, tokens, reply_tokens })
 }
 
 fn encode_lesson<L: Learner>(

@@ -295,3 +295,35 @@ fn a_question_that_cannot_be_shown_is_named() {
         assert!(error.contains("question q0 at step 0"), "{error}");
     }
 }
+
+/// Keeps what was left out.
+#[derive(Default)]
+struct Skips(std::sync::Mutex<Vec<String>>);
+
+impl Progress for Skips {
+    fn tell(&self, event: &Event<'_>) {
+        if let Event::Skipped { error } = event {
+            self.0.lock().unwrap().push(error.to_string());
+        }
+    }
+}
+
+#[test]
+fn one_broken_question_does_not_end_a_run() {
+    for estimator in [Estimator::Sampled, Estimator::Exact] {
+        let place = tempfile::tempdir().unwrap();
+        let settings = settings(estimator);
+        let folder = RunFolder::open(place.path(), &settings).unwrap();
+        let (stop, skips) = (AtomicBool::new(false), Skips::default());
+        let mut run = Run { folder: &folder, evaluate: None, progress: &skips, stop: &stop };
+        let mut examples = examples(9);
+        examples[3].question.images = vec![ImageSource::Path("gone.png".into())];
+        let policy = TablePolicy::new();
+        let outcome = train_grpo(&policy, &stage(), &examples, &settings, &mut run).unwrap();
+        assert!(outcome.finished && policy.p_yes() > 0.6, "{estimator:?}: {}", policy.p_yes());
+        let skips = skips.0.into_inner().unwrap();
+        assert!(!skips.is_empty() && skips.iter().all(|skip| skip.contains("question q3")));
+        let counted: f64 = metric(place.path(), "skipped").iter().sum();
+        assert_eq!(counted as usize, skips.len());
+    }
+}
