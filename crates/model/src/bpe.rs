@@ -1,7 +1,7 @@
 //! The tokenizer of the built-in small model: trained here, written as an ordinary folder.
 //!
-//! Byte-level BPE over words with their leading space; digits stand alone, so that numbers are
-//! read and copied digit by digit. The special tokens are those of the Qwen families; the reply
+//! Byte-level BPE over words with their leading space; digits stand in pairs, apart from the space,
+//! so that a number below 100 is one token wherever it stands. The special tokens are those of the Qwen families; the reply
 //! grammar's tags and the document labels are one token each, and not special: they are read and
 //! written as text.
 
@@ -44,7 +44,7 @@ const FRAME_WORDS: [&str; 11] =
 /// Often enough to be merged early whatever the texts.
 const FRAME_WORD_WEIGHT: usize = 10_000;
 
-/// Syllables of names, words with their leading space, single digits, runs of other signs, runs of
+/// Syllables of names, words with their leading space, pairs of digits, runs of other signs, runs of
 /// whitespace.
 ///
 /// A name is a capitalised word of two or three open syllables, such as `Sakode`. Each of its
@@ -55,7 +55,7 @@ const FRAME_WORD_WEIGHT: usize = 10_000;
 const WORD_PATTERN: &str = concat!(
     r" ?[BDFGHJKLMNPRSTVZ][aeiou](?=(?:[bdfghjklmnprstvz][aeiou]){1,2}(?!\p{L}))",
     r"|(?<=[aeiou])[bdfghjklmnprstvz][aeiou](?=(?:[bdfghjklmnprstvz][aeiou])?(?!\p{L}))",
-    r"| ?\p{L}[\p{L}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    r"| ?\p{L}[\p{L}\p{M}]*|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 );
 
 const CHAT_TEMPLATE: &str = "\

@@ -79,10 +79,13 @@ fn prompt(rng: &mut ChaCha8Rng, shared: &[Part], pictures: usize) -> Prompt {
 fn adapter(policy: &Policy, seed: u64) -> Adapter {
     let spec = LoraSpec { r: 3, alpha: 6.0, targets: ALL_TARGETS.map(str::to_owned).to_vec() };
     let adapter = Adapter::new(policy.vlm(), &spec, seed).unwrap();
-    // Away from zero, so that it changes something.
+    // Away from zero, as far as training takes it, so that it changes something.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     for (name, var) in adapter.vars() {
         if name.ends_with("lora_B.weight") {
-            let noise = var.randn_like(0.0, 0.1).unwrap();
+            let noise: Vec<f32> =
+                (0..var.elem_count()).map(|_| rng.random_range(-0.05..0.05)).collect();
+            let noise = candle_core::Tensor::from_vec(noise, var.dims(), var.device()).unwrap();
             var.set(&noise).unwrap();
         }
     }

@@ -162,7 +162,8 @@ impl Template {
         let row = cells.join(" | ");
         match self.style {
             PromptStyle::Standard => text.extend(["\n| ", &row, " |"]),
-            PromptStyle::Compact => text.extend(["\n", &row]),
+            // With its blank, a name that begins a row is the token that it is in a sentence.
+            PromptStyle::Compact => text.extend(["\n ", &row]),
         }
     }
 }

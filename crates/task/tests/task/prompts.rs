@@ -55,9 +55,9 @@ fn the_compact_style_is_short() {
 Question: How big is it?
 [1] Kite: A kite flies. It is (1) light.
 [2] (table) Kites: Sizes
-Name | Size
-Red/Kite | 2 m
-Blue | 3 m
+ Name | Size
+ Red/Kite | 2 m
+ Blue | 3 m
 [3] The red kite {picture}";
     let stage = Stage::rank(PromptStyle::Compact, true);
     assert_eq!(written(&stage.prompt(&world())), expected);
@@ -81,7 +81,7 @@ fn the_filter_asks_about_each_kind_of_document() {
     check(
         PromptStyle::Compact,
         1,
-        "[1] (table) Kites: Sizes\nName | Size\nRed/Kite | 2 m\nBlue | 3 m",
+        "[1] (table) Kites: Sizes\n Name | Size\n Red/Kite | 2 m\n Blue | 3 m",
     );
     check(PromptStyle::Compact, 2, "[1] The red kite {picture}");
 }
