@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use mmrag_core::Sampling;
 use mmrag_model::{Adapter, Policy};
-use mmrag_rag::{FilterStage, Names, Pipeline, RankStage, Retriever};
+use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
 use mmrag_task::{FilterMode, PromptStyle, Stage};
 use serde::Serialize;
 
@@ -81,6 +81,7 @@ pub(crate) struct Answerer<'p> {
     rank_adapter: Option<Adapter>,
     filter: Option<(Stage, Keep)>,
     rank: Stage,
+    confidence: Option<ConfidenceMap>,
     sampling: Sampling,
     max_prompt_tokens: usize,
     seed: u64,
@@ -124,6 +125,7 @@ impl<'p> Answerer<'p> {
             rank_adapter,
             filter,
             rank,
+            confidence: rank_notes.confidence,
             sampling: Sampling::greedy(max_new_tokens),
             max_prompt_tokens: arguments.max_prompt_tokens,
             seed: arguments.seed,
@@ -161,7 +163,7 @@ impl<'p> Answerer<'p> {
             },
             seed: self.seed,
             names: Names { model: &self.model_name, adapters: &self.adapter_names },
-            confidence: None,
+            confidence: self.confidence.as_ref(),
         })
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use mmrag_core::{Choose, Example, Prompt};
+use mmrag_core::{Choose, Example, Generate, Prompt, Sampling};
+use mmrag_rag::{ConfidenceMap, answer_confidence};
 use mmrag_task::calibration::{keep, threshold};
 use mmrag_task::{Case, NO, Stage, YES};
 
+use crate::dev::exact;
 use crate::notes::Keep;
 use crate::progress::Meter;
 use crate::settings::KeepSettings;
@@ -52,6 +54,41 @@ pub(crate) fn verdicts(
         meter.at(all.len(), "");
     }
     Ok(all)
+}
+
+/// How often a ranker is right at a confidence, from its greedy replies to examples. Nothing if it
+/// was stopped.
+///
+/// # Errors
+///
+/// When the engine fails.
+pub(crate) fn confidence(
+    engine: &dyn Generate,
+    stage: &Stage,
+    examples: &[Example],
+    sampling: &Sampling,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<ConfidenceMap>> {
+    let meter = Meter::new("confidence", examples.len());
+    let mut answers = Vec::with_capacity(examples.len());
+    for (nth, batch) in examples.chunks(AT_ONCE).enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let case = |e: &Example| Case::listwise(&e.question, &e.candidates, 0);
+        let cases: Vec<Case> = batch.iter().map(case).collect();
+        let prompts: Vec<Prompt> = cases.iter().map(|case| stage.prompt(case)).collect();
+        let replies = engine.generate(&prompts, sampling).context("failed to draw replies")?;
+        for ((case, example), completions) in cases.iter().zip(batch).zip(&replies) {
+            let Some(completion) = completions.first() else { continue };
+            let Ok(reply) = stage.parse(case, &completion.text) else { continue };
+            if let Some(raw) = answer_confidence(engine, completion) {
+                answers.push((raw, exact(&reply, &example.gold) == 1.0));
+            }
+        }
+        meter.at((nth * AT_ONCE + batch.len()).min(examples.len()), "");
+    }
+    Ok(Some(ConfidenceMap::fit(&answers)))
 }
 
 /// The threshold that keeps every gold document for the wanted share of the questions that have

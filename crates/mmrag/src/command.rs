@@ -6,6 +6,7 @@ pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod model;
+pub(crate) mod pass;
 pub(crate) mod score;
 pub(crate) mod train;
 

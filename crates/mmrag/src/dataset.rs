@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mmrag_core::{Example, QuestionId};
+use mmrag_data::Hide;
 use mmrag_data::multimodalqa::{self, Loaded, Split};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,30 @@ pub(crate) struct DatasetArgs {
     /// Which part of it
     #[arg(long, value_enum)]
     pub(crate) split: SplitName,
+    /// Hide `documents`, `contents` or `pictures`: what can be answered without them?
+    #[arg(long, value_name = "WHAT", value_parser = hide)]
+    pub(crate) hide: Option<Hide>,
+}
+
+impl DatasetArgs {
+    /// Reads the questions, at most so many, with what is to be hidden gone.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or cannot be read.
+    pub(crate) fn examples(&self, most: Option<usize>) -> anyhow::Result<Vec<Example>> {
+        let mut examples = load(&self.data, self.split)?.examples;
+        examples.truncate(most.unwrap_or(usize::MAX));
+        if let Some(hide) = self.hide {
+            examples = examples.iter().map(|example| hide.of(example)).collect();
+        }
+        Ok(examples)
+    }
+}
+
+fn hide(name: &str) -> Result<Hide, String> {
+    serde_json::from_value(name.into())
+        .map_err(|_| "it is one of documents, contents, pictures".to_owned())
 }
 
 /// Reads a split, and tells on stderr what in its files was skipped and why.

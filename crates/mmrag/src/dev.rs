@@ -109,7 +109,7 @@ fn odds(difference: f64) -> f64 {
 }
 
 /// 1 if the reply's answer is exactly right by MultimodalQA's rules, else 0.
-fn exact(reply: &Reply, gold: &Gold) -> f64 {
+pub(crate) fn exact(reply: &Reply, gold: &Gold) -> f64 {
     match reply {
         Reply::Rank { answer, .. } if gold.is_answerable() => {
             multimodalqa::exact_match(&answer_items(answer), &gold.answers)

@@ -6,13 +6,26 @@
 
 use std::sync::Arc;
 
-use mmrag_core::{Document, Example, Message, Part, Prompt, Role};
-use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
-use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName};
+use mmrag_core::{Content, Document, Example, Message, Part, Prompt, Question, QuestionId, Role};
+use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
+use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName, Template};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+/// The kinds of question that are learned last: half of a quiz is of them.
+const SLOW_KINDS: [Kind; 9] = [
+    Kind::TableQ,
+    Kind::ImageShape,
+    Kind::ImageListQ,
+    Kind::ComposeImageTable,
+    Kind::ComposeTableImage,
+    Kind::CompareText,
+    Kind::CompareImage,
+    Kind::IntersectImageTable,
+    Kind::Unanswerable,
+];
 
 /// A stretch of the training with one mixture of lessons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,13 +35,17 @@ pub(crate) struct Phase {
     pub(crate) lessons: usize,
     /// Weight of telling what a picture shows.
     pub(crate) describe: f64,
+    /// Weight of saying again what documents say, or what their pictures show.
+    pub(crate) recite: f64,
     /// Weight of answering from a single document.
     pub(crate) read: f64,
+    /// Weight of answering several questions over one list.
+    pub(crate) quiz: f64,
     /// Weight of saying whether a document helps.
     pub(crate) filter: f64,
     /// Weight of ranking several documents and answering.
     pub(crate) rank: f64,
-    /// The fewest and the most documents of a rank lesson.
+    /// The fewest and the most documents of a recite, quiz or rank lesson.
     pub(crate) documents: [usize; 2],
     /// Share of the read and rank lessons that reason before they rank.
     pub(crate) reasoning: f64,
@@ -38,6 +55,8 @@ pub(crate) struct Phase {
 pub(crate) struct LessonPlan {
     seed: u64,
     phases: Vec<Phase>,
+    recital: Template,
+    quiz: Template,
     filter: Stage,
     reasoned: Stage,
     direct: Stage,
@@ -95,6 +114,10 @@ impl LessonPlan {
         Self {
             seed,
             phases,
+            recital: Template::new(PromptStyle::Compact, "Recite {question}.\n{documents}", 120)
+                .expect("both places stand in it once, in order"),
+            quiz: Template::new(PromptStyle::Compact, "Solve each. {question}\n{documents}", 120)
+                .expect("both places stand in it once, in order"),
             filter: Stage::filter(PromptStyle::Compact, FilterMode::Direct),
             reasoned: Stage::rank(PromptStyle::Compact, true),
             direct: Stage::rank(PromptStyle::Compact, false),
@@ -110,12 +133,16 @@ impl LessonPlan {
     pub(crate) fn lesson(&self, index: usize) -> Option<Composed> {
         let phase = self.phase_of(index)?;
         let mut draws = stream(self.seed, index);
-        let weights = [phase.describe, phase.read, phase.filter, phase.rank];
-        Some(match weighted(&mut draws, weights) {
-            0 => self.describe(index),
-            1 => self.read(index, phase, &mut draws),
-            2 => self.filter(index, &mut draws),
-            _ => self.rank(index, phase, &mut draws),
+        // Every lesson is of a world of its own: nothing but the documents can tell its facts.
+        let world = draws.random();
+        let Phase { describe, recite, read, quiz, filter, rank, .. } = *phase;
+        Some(match weighted(&mut draws, [describe, recite, read, quiz, filter, rank]) {
+            0 => describe_picture(world),
+            1 => self.recite(world, phase, &mut draws),
+            2 => self.read(world, index, phase, &mut draws),
+            3 => self.quiz(world, phase, &mut draws),
+            4 => self.filter(world, &mut draws),
+            _ => self.rank(world, phase, &mut draws),
         })
     }
 
@@ -127,39 +154,90 @@ impl LessonPlan {
         })
     }
 
-    fn describe(&self, index: usize) -> Composed {
-        let (picture, reply) = atlas::description(self.seed, NameSplit::Sft, index as u64);
-        let mut parts = vec![Part::Text("Describe.\n".to_owned())];
-        if let mmrag_core::Content::Image(source) = &picture.content {
-            parts.push(Part::Image(source.clone()));
-        }
-        let messages = vec![Message { role: Role::User, parts }];
-        Composed { prompt: Prompt { messages, reply_prefix: String::new() }, reply }
+    /// One of several documents, or all of a few. Every token of the reply is copied or seen, so
+    /// that a lesson teaches far more of both than a question's short answer does.
+    fn recite(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
+        let [least, most] = phase.documents;
+        let count = draws.random_range(least..=most.max(least));
+        let example = example(world);
+        let mut written = example.candidates.iter().filter_map(written);
+        let told: Vec<(Arc<Document>, String)> = (0..count)
+            .map_while(|_| {
+                if draws.random_bool(0.5) {
+                    let picture = u64::from(draws.random::<u32>());
+                    let (picture, shown) = atlas::description(world, NameSplit::Sft, picture);
+                    Some((picture, shown))
+                } else {
+                    written.next()
+                }
+            })
+            .collect();
+        let (documents, texts): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+        let target = draws.random_range(1..=documents.len().max(1));
+        let (which, reply) = if draws.random_bool(0.5) || documents.len() > 4 {
+            (target.to_string(), texts.get(target - 1).cloned().unwrap_or_default())
+        } else {
+            let all = texts.iter().enumerate().map(|(nth, text)| format!("[{}] {text}", nth + 1));
+            ("all".to_owned(), all.collect::<Vec<_>>().join("\n"))
+        };
+        let question = Question { id: QuestionId::new("recite"), text: which, images: Vec::new() };
+        let case = Case { question, documents };
+        Composed { prompt: self.recital.render(&case), reply }
     }
 
-    fn read(&self, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
-        let example = atlas::reading(self.seed, NameSplit::Sft, index as u64);
+    fn read(&self, world: u64, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
+        let example = atlas::reading(world, NameSplit::Sft, index as u64);
         let stage = self.rank_stage(phase, draws);
         demonstration(stage, &example, &example.candidates, draws.random())
     }
 
-    /// Gold and distractor come equally often, so that neither verdict is the safe one.
-    fn filter(&self, index: usize, draws: &mut ChaCha8Rng) -> Composed {
-        let wants_gold = draws.random_bool(0.5);
-        verdict(&self.filter, &self.example(index), wants_gold, draws)
+    /// Several questions at once over the documents of all, each reasoned on and answered in turn:
+    /// the same list teaches finding several times.
+    fn quiz(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
+        let [least, most] = phase.documents;
+        let count = draws.random_range(least..=most.max(least));
+        let (mut asked, mut documents) = (Vec::new(), Vec::new());
+        while documents.len() < count {
+            let kinds = draws.random_bool(0.5).then(|| SLOW_KINDS.to_vec());
+            let options = AtlasOptions { candidates: 1..=4, kinds };
+            let index = (world >> 32) + asked.len() as u64;
+            let example = atlas::example(world, NameSplit::Sft, index, &options);
+            for candidate in &example.candidates {
+                if !documents.contains(candidate) {
+                    documents.push(candidate.clone());
+                }
+            }
+            asked.push(example);
+        }
+        let texts: Vec<&str> = asked.iter().map(|example| example.question.text.as_str()).collect();
+        let question =
+            Question { id: QuestionId::new("quiz"), text: texts.join(" "), images: Vec::new() };
+        let case = Case::listwise(&question, &documents, draws.random());
+        let replies = asked.iter().map(|example| self.solved(&case, example));
+        Composed { prompt: self.quiz.render(&case), reply: replies.collect::<Vec<_>>().join("\n") }
     }
 
-    fn rank(&self, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
-        let example = self.example(index);
+    /// The reasoning and answer to one question of a quiz, without an order.
+    fn solved(&self, case: &Case, example: &Example) -> String {
+        let reply = self.reasoned.render(&self.reasoned.demonstration(case, example));
+        let parts = reply.split_once("<rank>");
+        let parts = parts.and_then(|(head, rest)| Some((head, rest.split_once("</rank>")?.1)));
+        parts.map_or_else(String::new, |(head, tail)| format!("{head}{tail}"))
+    }
+
+    /// Gold and distractor come equally often, so that neither verdict is the safe one.
+    fn filter(&self, world: u64, draws: &mut ChaCha8Rng) -> Composed {
+        let wants_gold = draws.random_bool(0.5);
+        verdict(&self.filter, &example(world), wants_gold, draws)
+    }
+
+    fn rank(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
+        let example = example(world);
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
         let shown = gold_and_distractors(&example, count, draws);
         let stage = self.rank_stage(phase, draws);
         demonstration(stage, &example, &shown, draws.random())
-    }
-
-    fn example(&self, index: usize) -> Example {
-        atlas::example(self.seed, NameSplit::Sft, index as u64, &AtlasOptions::default())
     }
 
     fn rank_stage(&self, phase: &Phase, draws: &mut ChaCha8Rng) -> &Stage {
@@ -168,12 +246,28 @@ impl LessonPlan {
     }
 }
 
+fn describe_picture(world: u64) -> Composed {
+    let (picture, reply) = atlas::description(world, NameSplit::Sft, world >> 32);
+    let mut parts = vec![Part::Text("Describe.\n".to_owned())];
+    if let Content::Image(source) = &picture.content {
+        parts.push(Part::Image(source.clone()));
+    }
+    let messages = vec![Message { role: Role::User, parts }];
+    Composed { prompt: Prompt { messages, reply_prefix: String::new() }, reply }
+}
+
+fn example(world: u64) -> Example {
+    atlas::example(world, NameSplit::Sft, world >> 32, &AtlasOptions::default())
+}
+
 /// The texts of `count` lessons of every kind, to train a tokenizer on.
 pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
     let even = Phase {
         lessons: count,
-        describe: 0.2,
-        read: 0.2,
+        describe: 0.1,
+        recite: 0.1,
+        read: 0.1,
+        quiz: 0.1,
         filter: 0.2,
         rank: 0.4,
         documents: [2, 12],
@@ -237,6 +331,20 @@ fn split_gold(example: &Example) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
     example.candidates.iter().cloned().partition(is_gold)
 }
 
+/// What a text or a table says.
+fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
+    let text = match &document.content {
+        Content::Text(text) => format!("{}: {text}", document.title),
+        Content::Table(table) => {
+            let rows = table.rows.iter().map(|row| row.join(" | "));
+            rows.collect::<Vec<_>>().join("\n ")
+        }
+        Content::Image(_) => return None,
+    };
+    // The blank makes the first word the token that it is everywhere else.
+    Some((document.clone(), format!(" {text}")))
+}
+
 /// Every gold document, and distractors drawn until there are `count`.
 fn gold_and_distractors(
     example: &Example,
@@ -258,7 +366,9 @@ mod tests {
         let phase = |lessons, describe, rank| Phase {
             lessons,
             describe,
+            recite: 0.2 * describe,
             read: 0.3,
+            quiz: 0.2,
             filter: 0.3,
             rank,
             documents: [2, 4],

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context as _;
+use mmrag_rag::ConfidenceMap;
 use mmrag_task::PromptStyle;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub(crate) struct Notes {
     /// Of a filter: what it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keep: Option<Keep>,
+    /// Of a ranker: how often it is right at a confidence, as learned on dev.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) confidence: Option<ConfidenceMap>,
 }
 
 /// What a filter keeps, as calibrated on dev.
@@ -38,7 +42,7 @@ pub(crate) struct Keep {
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { prompts: PromptStyle::Standard, reasoning: None, keep: None }
+        Self { prompts: PromptStyle::Standard, reasoning: None, keep: None, confidence: None }
     }
 }
 
@@ -79,7 +83,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Notes::of(folder.path()).unwrap(), Notes::default());
         let keep = Keep { threshold: 0.25, k_min: 1, k_max: 10 };
-        let notes = Notes { prompts: PromptStyle::Compact, reasoning: None, keep: Some(keep) };
+        let confidence = Some(ConfidenceMap { points: vec![[0.2, 0.1], [0.9, 0.7]] });
+        let notes =
+            Notes { prompts: PromptStyle::Compact, reasoning: None, keep: Some(keep), confidence };
         notes.write(folder.path()).unwrap();
         assert_eq!(Notes::of(folder.path()).unwrap(), notes);
         std::fs::write(folder.path().join(FILE), "{").unwrap();

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use mmrag_data::Hide;
 use mmrag_task::{PromptStyle, Rubric, StageName};
 use mmrag_train::{GrpoSettings, SftSettings};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub(crate) struct DataSettings {
     pub(crate) dev_questions: usize,
     /// The most questions that the filter's threshold is chosen by; 0 is all.
     pub(crate) calibration_questions: usize,
+    /// What the policy is not shown of the documents, to measure what it can do without:
+    /// `documents`, `contents` or `pictures`. Nothing is hidden if absent.
+    pub(crate) hide: Option<Hide>,
 }
 
 impl Default for DataSettings {
@@ -55,6 +59,7 @@ impl Default for DataSettings {
             dev_split: SplitName::Dev,
             dev_questions: 200,
             calibration_questions: 0,
+            hide: None,
         }
     }
 }
@@ -71,9 +76,11 @@ pub(crate) struct KeepSettings {
     pub(crate) k_max: usize,
 }
 
-impl Default for KeepSettings {
-    fn default() -> Self {
-        Self { share: 0.99, k_min: 2, k_max: 10 }
+impl KeepSettings {
+    /// At most ten candidates stay; of the small model's short documents as many as there are.
+    fn of(preset: Preset) -> Self {
+        let k_max = if preset == Preset::Demo { 15 } else { 10 };
+        Self { share: 0.99, k_min: 2, k_max }
     }
 }
 
@@ -164,7 +171,7 @@ impl ReinforceRun {
             reasoning: true,
             filter_adapter: PathBuf::new(),
             data: DataSettings::default(),
-            keep: KeepSettings::default(),
+            keep: KeepSettings::of(preset),
             rubric,
             training,
         })

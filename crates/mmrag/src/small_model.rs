@@ -163,6 +163,9 @@ fn initialised(model: &Vlm) -> Result<Vec<(String, Tensor)>, ModelError> {
                 let inputs = inputs.iter().product::<usize>();
                 (weight * deviation(name, inputs, depth(name)))?
             }
+            // With heads this narrow, queries and keys of length 1 could hardly tell one token
+            // from the next.
+            _ if name.contains("q_norm") || name.contains("k_norm") => (weight * 1.5)?,
             _ => weight.clone(),
         };
         Ok((name.to_owned(), tensor))
@@ -174,9 +177,9 @@ fn deviation(name: &str, inputs: usize, depth: usize) -> f64 {
     const TO_RESIDUAL: [&str; 4] = ["o_proj", "down_proj", "attn.proj", "mlp.linear_fc2"];
     let by_inputs = 0.6 / (inputs as f64).sqrt();
     if name.contains("embed_tokens") || name.contains("pos_embed") {
-        0.02
+        0.08
     } else if TO_RESIDUAL.iter().any(|part| name.contains(part)) {
-        by_inputs / (2.0 * depth as f64).sqrt()
+        0.1 * by_inputs / (2.0 * depth as f64).sqrt()
     } else {
         by_inputs
     }

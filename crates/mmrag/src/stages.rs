@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, ensure};
-use mmrag_core::Example;
+use mmrag_core::{Example, Sampling};
 use mmrag_model::{ALL_TARGETS, Adapter, LoraSpec, Policy};
 use mmrag_task::{FilterMode, Stage, StageName};
 use mmrag_train::{
@@ -20,6 +20,9 @@ use crate::lessons::{Demonstrations, LessonPlan};
 use crate::notes::Notes;
 use crate::settings::{ReinforceRun, SftRun};
 use crate::training::{Teller, publish};
+
+/// Dev questions that a ranker's confidence is calibrated on, at most.
+const CONFIDENCE_QUESTIONS: usize = 256;
 
 /// What a stage is trained on and chosen by.
 pub(crate) struct Questions {
@@ -84,7 +87,7 @@ fn publish_filter(
         100.0 * shares.gold_kept,
         100.0 * shares.distractors_dropped,
     );
-    let notes = Notes { prompts: run.prompts, reasoning: None, keep: Some(keep) };
+    let notes = Notes { prompts: run.prompts, keep: Some(keep), ..Notes::default() };
     publish(weights, &run.out.join("adapter"), &notes).map(Some)
 }
 
@@ -126,7 +129,21 @@ pub(crate) fn train_ranker(
     let outcome = train_grpo(&pupil, &stage, &train, &run.training, &mut training)
         .context("failed to train the ranker")?;
     let Some(weights) = best_weights(&outcome) else { return Ok(None) };
-    let notes = Notes { prompts: run.prompts, reasoning: Some(run.reasoning), keep: None };
+    let adapter = load_adapter(&weights, policy)?;
+    let engine = policy.with(Some(&adapter));
+    let asked = first(&questions.dev, CONFIDENCE_QUESTIONS);
+    let Some(asked) = filtered(filter, policy, asked, "filter dev", stop)? else {
+        return Ok(None);
+    };
+    let sampling = Sampling::greedy(max_new_tokens);
+    let confidence = calibrate::confidence(&engine, &stage, &asked, &sampling, stop)?;
+    let Some(confidence) = confidence else { return Ok(None) };
+    let notes = Notes {
+        prompts: run.prompts,
+        reasoning: Some(run.reasoning),
+        keep: None,
+        confidence: Some(confidence),
+    };
     publish(&weights, &run.out.join("adapter"), &notes).map(Some)
 }
 
@@ -201,7 +218,7 @@ pub(crate) fn supervise(
     let weights = if adapter.is_some() { best_weights(&outcome) } else { last_weights(&outcome) };
     let Some(weights) = weights else { return Ok(None) };
     let reasoning = (!is_composed && run.stage == StageName::Rank).then_some(run.reasoning);
-    let notes = Notes { prompts: run.prompts, reasoning, keep: None };
+    let notes = Notes { prompts: run.prompts, reasoning, ..Notes::default() };
     publish(&weights, &run.out.join(name), &notes).map(Some)
 }
 

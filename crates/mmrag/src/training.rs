@@ -81,6 +81,13 @@ impl Progress for Teller {
                     meter.say(&format!("{}: dev at step {step}:{line}{mark}", self.title));
                 }
             }
+            Event::Skipped { error } => {
+                if let Some(meter) = &*meter {
+                    let cause = std::error::Error::source(error)
+                        .map_or_else(String::new, |cause| format!(": {cause}"));
+                    meter.say(&format!("{}: skipped, failed to {error}{cause}", self.title));
+                }
+            }
             _ => {}
         }
     }

@@ -8,9 +8,10 @@ use mmrag_rag::report::write_report;
 use serde_json::json;
 
 use super::Ended;
+use super::pass::PassCommand;
 use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
-use crate::dataset::{self, DatasetArgs};
+use crate::dataset::DatasetArgs;
 use crate::evaluating::{
     answer_all, hold_settings, outcomes, shown_examples, single_report, table,
 };
@@ -24,6 +25,8 @@ const SHOWN: usize = 4;
 pub(crate) enum EvalCommand {
     /// Answer every question of a data set and say how right the answers are
     Run(RunCommand),
+    /// Say how often one of several drawn replies is right: is there anything to reinforce?
+    Pass(PassCommand),
     /// Score a prediction file of a benchmark by its official metrics
     Score(ScoreCommand),
 }
@@ -63,6 +66,7 @@ impl EvalCommand {
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         match self {
             Self::Run(command) => command.run(),
+            Self::Pass(command) => command.run(),
             Self::Score(command) => command.run(),
         }
     }
@@ -73,11 +77,11 @@ impl RunCommand {
         let stop = stop::on_interrupt()?;
         let policy = self.answer.policy()?;
         let answerer = Answerer::new(&policy, &self.answer)?;
-        let mut examples = dataset::load(&self.dataset.data, self.dataset.split)?.examples;
-        examples.truncate(self.questions.unwrap_or(usize::MAX));
+        let examples = self.dataset.examples(self.questions)?;
         let settings = json!({
             "data": self.dataset.data,
             "split": self.dataset.split,
+            "hide": self.dataset.hide,
             "answer": self.answer,
         });
         hold_settings(&self.out, &settings)?;

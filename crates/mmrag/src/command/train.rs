@@ -89,8 +89,13 @@ fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Result<Questi
         !data.folder.as_os_str().is_empty(),
         "the run file names no data set: `data.folder` is missing"
     );
-    let of = |split: SplitName, most| {
-        dataset::load(&data.folder, split).map(|loaded| first(&loaded.examples, most).to_vec())
+    let of = |split: SplitName, most| -> anyhow::Result<Vec<Example>> {
+        let loaded = dataset::load(&data.folder, split)?;
+        let examples = first(&loaded.examples, most);
+        Ok(match data.hide {
+            None => examples.to_vec(),
+            Some(hide) => examples.iter().map(|example| hide.of(example)).collect(),
+        })
     };
     Ok(Questions {
         train: of(data.split, data.questions)?,
