@@ -40,6 +40,9 @@ pub(crate) struct Draw {
     pub(crate) progress: f64,
 }
 
+/// Says of point-wise cases how likely the policy thinks it that their document helps.
+pub(crate) type Judge<'a> = dyn Fn(&[TrainingCase]) -> Result<Vec<f64>, TrainError> + 'a;
+
 /// Makes cases of a source's examples.
 pub(crate) struct Cases<'a> {
     stage: StageName,
@@ -61,8 +64,12 @@ impl<'a> Cases<'a> {
         Ok(Self { stage, examples, settings, walk })
     }
 
-    /// Exactly as many cases as are wanted.
-    pub(crate) fn draw(&mut self, draw: Draw) -> Result<Vec<TrainingCase>, TrainError> {
+    /// Exactly as many cases as are wanted. Mined negatives are those that `judge` scores highest.
+    pub(crate) fn draw(
+        &mut self,
+        draw: Draw,
+        judge: &Judge<'_>,
+    ) -> Result<Vec<TrainingCase>, TrainError> {
         let patience = PATIENCE * draw.wanted.max(1);
         let mut cases = Vec::with_capacity(draw.wanted);
         let mut others =
@@ -79,7 +86,7 @@ impl<'a> Cases<'a> {
             };
             let example = example(self.examples, index)?;
             match self.stage {
-                StageName::Filter => cases.extend(self.pointwise(&example, draw)?),
+                StageName::Filter => cases.extend(self.pointwise(&example, draw, judge)?),
                 StageName::Rank => cases.extend(self.listwise(&example, draw)),
             }
         }
@@ -92,7 +99,12 @@ impl<'a> Cases<'a> {
 
     /// One document that helps, and some that do not. Where there is none of a kind, the question
     /// gives fewer cases.
-    fn pointwise(&self, example: &Example, draw: Draw) -> Result<Vec<TrainingCase>, TrainError> {
+    fn pointwise(
+        &self,
+        example: &Example,
+        draw: Draw,
+        judge: &Judge<'_>,
+    ) -> Result<Vec<TrainingCase>, TrainError> {
         let mut draws = self.stream("documents", example, draw);
         let (mut helping, mut hard) = split(example);
         shuffle(&mut draws, &mut helping);
@@ -104,8 +116,19 @@ impl<'a> Cases<'a> {
             gold: example.gold.clone(),
             weight,
         };
+        if settings.mined_negatives > 0 {
+            let pool: Vec<TrainingCase> = hard.iter().map(|document| case(document, 1.0)).collect();
+            let scored: Vec<_> = hard.iter().cloned().zip(judge(&pool)?).collect();
+            let count = settings.mined_negatives;
+            let mined = negatives::mine(&scored, &example.gold, &helping, count);
+            // The mined ones first, each once, then the others as they were drawn.
+            let first = mined.iter().map(|&index| scored[index].0.clone());
+            let rest = (0..hard.len()).filter(|index| !mined.contains(index));
+            hard = first.chain(rest.map(|index| scored[index].0.clone())).collect();
+        }
         let positive = helping.iter().take(1).map(|d| case(d, settings.positive_weight));
-        let negative = hard.iter().take(settings.hard_negatives).chain(&easy);
+        let n_own = settings.hard_negatives + settings.mined_negatives;
+        let negative = hard.iter().take(n_own).chain(&easy);
         Ok(positive.chain(negative.map(|d| case(d, 1.0))).collect())
     }
 
@@ -166,4 +189,55 @@ impl<'a> Cases<'a> {
 fn split(example: &Example) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
     let is_gold = |document: &&Arc<Document>| example.gold.documents.contains(&document.id);
     example.candidates.iter().cloned().partition(|document| is_gold(&document))
+}
+
+#[cfg(test)]
+mod tests {
+    use mmrag_core::{Content, DocumentId, Question, QuestionId};
+
+    use super::*;
+
+    /// A question with four documents: `d0` helps, `d3` holds the answer though nobody marked it.
+    fn example() -> Example {
+        let document = |index: usize| {
+            let text = if index == 3 { "It is in Rome." } else { "Something." };
+            Arc::new(Document {
+                id: DocumentId::new(format!("d{index}")),
+                title: format!("title {index}"),
+                content: Content::Text(text.into()),
+            })
+        };
+        Example {
+            question: Question { id: QuestionId::new("q"), text: "Where?".into(), images: vec![] },
+            candidates: (0..4).map(document).collect(),
+            gold: Gold { documents: vec![DocumentId::new("d0")], answers: vec!["Rome".into()] },
+            kind: String::new(),
+            steps: vec![],
+        }
+    }
+
+    #[test]
+    fn the_likeliest_document_that_cannot_be_gold_is_mined() {
+        let mut settings = GrpoSettings::robust(StageName::Filter);
+        settings.cases.hard_negatives = 0;
+        settings.cases.easy_negatives = 0;
+        settings.cases.mined_negatives = 1;
+        settings.prompts_per_step = 2;
+        let examples = vec![example()];
+        for favourite in ["d1", "d2"] {
+            let judge = |cases: &[TrainingCase]| {
+                let score = |case: &TrainingCase| match case.case.documents[0].id.as_str() {
+                    id if id == favourite => 0.4,
+                    "d3" => 0.9,
+                    _ => 0.1,
+                };
+                Ok(cases.iter().map(score).collect())
+            };
+            let mut cases = Cases::new(StageName::Filter, &examples, &settings).unwrap();
+            let draw = Draw { step: 0, attempt: 0, wanted: 2, progress: 0.0 };
+            let drawn = cases.draw(draw, &judge).unwrap();
+            let ids: Vec<&str> = drawn.iter().map(|c| c.case.documents[0].id.as_str()).collect();
+            assert_eq!(ids, ["d0", favourite]);
+        }
+    }
 }

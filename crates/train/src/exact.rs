@@ -35,7 +35,8 @@ pub(crate) fn exact_step<L: Learner>(
     draw: Draw,
 ) -> Result<Metrics, TrainError> {
     let learner = session.learner;
-    let Ready { cases, skipped } = encode_all(learner, stage, cases.draw(draw)?, draw.step)?;
+    let drawn = cases.draw(draw, &|cases| p_helps(learner, stage, cases, settings, draw.step))?;
+    let Ready { cases, skipped } = encode_all(learner, stage, drawn, draw.step)?;
     let told = TrainError::policy("encode the verdicts", draw.step);
     let replies = Replies::new(learner, stage).map_err(told)?;
     let verdicts: Vec<Verdict> =
@@ -76,6 +77,39 @@ pub(crate) fn exact_step<L: Learner>(
     metrics.set("learning_rate", rate);
     metrics.set("num_tokens", session.count_tokens(tokens));
     Ok(metrics)
+}
+
+/// P(Yes) / (P(Yes) + P(No)) of each case under the weights as they stand; 0 of a case whose prompt
+/// cannot be made.
+///
+/// # Errors
+///
+/// When the policy fails.
+pub(crate) fn p_helps<L: Learner>(
+    learner: &L,
+    stage: &Stage,
+    cases: &[TrainingCase],
+    settings: &GrpoSettings,
+    step: usize,
+) -> Result<Vec<f64>, TrainError> {
+    let told = TrainError::policy("encode the verdicts", step);
+    let replies = Replies::new(learner, stage).map_err(told)?;
+    let mut places = Vec::with_capacity(cases.len());
+    let mut groups = Vec::with_capacity(cases.len());
+    for (place, case) in cases.iter().enumerate() {
+        if let Ok(prompt) = learner.encode(&stage.prompt(&case.case)) {
+            places.push(place);
+            groups.push(ReplyGroup { prompt, replies: replies.branches.to_vec() });
+        }
+    }
+    let tokens_per_pass = settings.tokens_per_pass;
+    let how = PassSettings { tokens_per_pass, temperature: 1.0, step };
+    let mut scores = vec![0.0; cases.len()];
+    for (place, gap) in places.into_iter().zip(gaps(&score(learner, &groups, &how, View::Current)?))
+    {
+        scores[place] = sigmoid(gap);
+    }
+    Ok(scores)
 }
 
 /// The derivative of a case's loss with respect to the gap.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mmrag_task::Stage;
+use mmrag_task::{Stage, StageName};
 
 use crate::cases::{Cases, Draw};
 use crate::error::TrainError;
@@ -71,9 +71,14 @@ pub fn train_grpo<L: Learner>(
 
 fn check(stage: &Stage, settings: &GrpoSettings) -> Result<(), TrainError> {
     settings.check(stage.name)?;
+    let why = "a verdict after reasoning is not one of two replies";
     if settings.estimator == Estimator::Exact && stage.grammar.think {
-        let why = "a verdict after reasoning is not one of two replies";
         return Err(TrainError::Settings { key: "estimator", value: "exact".into(), why });
+    }
+    if stage.name == StageName::Filter && settings.cases.mined_negatives > 0 && stage.grammar.think
+    {
+        let value = settings.cases.mined_negatives.to_string();
+        return Err(TrainError::Settings { key: "cases.mined_negatives", value, why });
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::advantages::{Aggregation, advantages, deviation, is_zero_variance, mean};
 use crate::cases::{Cases, Draw, TrainingCase};
 use crate::error::TrainError;
+use crate::exact::p_helps;
 use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::seed::seed;
@@ -65,7 +66,9 @@ pub(crate) fn roll_out<L: Learner>(
             break;
         }
         let draw = Draw { attempt, wanted, ..draw };
-        let ready = encode_all(learner, stage, cases.draw(draw)?, draw.step)?;
+        let found =
+            cases.draw(draw, &|cases| p_helps(learner, stage, cases, settings, draw.step))?;
+        let ready = encode_all(learner, stage, found, draw.step)?;
         rollouts.skipped.extend(ready.skipped);
         let found = sample(learner, stage, ready.cases, settings, draw)?;
         drawn += found.len();

@@ -135,6 +135,9 @@ pub struct RolloutSettings {
 pub struct CaseSettings {
     /// Filter: documents of the same question that do not help, beside each one that does.
     pub hard_negatives: usize,
+    /// Filter: of the other documents of the question those that the policy, as it stands, thinks
+    /// most likely to help, beside each one that helps. Verdicts without `<think>` only.
+    pub mined_negatives: usize,
     /// Filter: documents of other questions, beside each one that helps.
     pub easy_negatives: usize,
     /// Filter: weight of the advantages of documents that help.
@@ -185,12 +188,17 @@ pub struct GrpoSettings {
 
 impl GrpoSettings {
     /// What the paper's abstract forces, and for the rest the usual defaults: no floor on the
-    /// deviation, no dynamic sampling, no clip-higher, all distractors from the start.
+    /// deviation, no dynamic sampling, no clip-higher, no mining, all distractors from the start.
     pub fn paper_like(stage: StageName) -> Self {
         let robust = Self::robust(stage);
         Self {
             rollout: RolloutSettings { dynamic_sampling: false, retries: 0, ..robust.rollout },
-            cases: CaseSettings { curriculum: Curriculum::Off, ..robust.cases },
+            cases: CaseSettings {
+                hard_negatives: 2,
+                mined_negatives: 0,
+                curriculum: Curriculum::Off,
+                ..robust.cases
+            },
             advantage: AdvantageRule { std_floor: 0.0, ..robust.advantage },
             loss: LossRule { epsilon_high: 0.2, ..robust.loss },
             ..robust
@@ -224,6 +232,7 @@ impl GrpoSettings {
             },
             cases: CaseSettings {
                 hard_negatives: 1,
+                mined_negatives: 1,
                 easy_negatives: 1,
                 positive_weight: 1.0,
                 max_documents: 10,
@@ -284,6 +293,7 @@ impl GrpoSettings {
             rollout: RolloutSettings { max_completion_tokens, retries: 1, ..robust.rollout },
             cases: CaseSettings {
                 hard_negatives: 2,
+                mined_negatives: 0,
                 easy_negatives: 0,
                 max_documents: 15,
                 curriculum: Curriculum::Off,
@@ -300,7 +310,11 @@ impl GrpoSettings {
     /// Cases that one example gives.
     pub(crate) fn cases_per_example(&self, stage: StageName) -> usize {
         match stage {
-            StageName::Filter => 1 + self.cases.hard_negatives + self.cases.easy_negatives,
+            StageName::Filter => {
+                let CaseSettings { hard_negatives, mined_negatives, easy_negatives, .. } =
+                    self.cases;
+                1 + hard_negatives + mined_negatives + easy_negatives
+            }
             StageName::Rank => 1,
         }
     }
