@@ -7,7 +7,7 @@ use clap::Args;
 use mmrag_core::Sampling;
 use mmrag_model::{Adapter, Policy};
 use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
-use mmrag_task::{FilterMode, PromptStyle, Stage};
+use mmrag_task::{PromptStyle, Stage};
 use serde::Serialize;
 
 use crate::notes::{Keep, Notes};
@@ -113,7 +113,8 @@ impl<'p> Answerer<'p> {
         let filter = filters.then(|| {
             let keep = filter_notes.keep.unwrap_or(KEEP);
             let threshold = arguments.threshold.unwrap_or(keep.threshold);
-            (Stage::filter(filter_notes.prompts, FilterMode::Direct), Keep { threshold, ..keep })
+            let stage = Stage::filter(filter_notes.prompts, filter_notes.filter_mode());
+            (stage, Keep { threshold, ..keep })
         });
         let rank = Stage::rank(rank_notes.prompts, rank_notes.reasoning.unwrap_or(true));
         let max_new_tokens = arguments.max_new_tokens.unwrap_or(reply_tokens(rank_notes.prompts));
@@ -147,6 +148,8 @@ impl<'p> Answerer<'p> {
         let filter = self.filter.as_ref().map(|(stage, keep)| FilterStage {
             stage,
             engine: &chooser,
+            writer: Some(&chooser),
+            max_new_tokens: verdict_tokens(stage),
             threshold: keep.threshold,
             k_min: keep.k_min,
             k_max: keep.k_max,
@@ -197,6 +200,15 @@ pub(crate) fn reply_tokens(prompts: PromptStyle) -> usize {
     match prompts {
         PromptStyle::Standard => 1024,
         PromptStyle::Compact => 128,
+    }
+}
+
+/// How long a filter's reply may be.
+pub(crate) fn verdict_tokens(stage: &Stage) -> usize {
+    match (stage.grammar.think, stage.template.style()) {
+        (false, _) => 8,
+        (true, PromptStyle::Standard) => 256,
+        (true, PromptStyle::Compact) => 48,
     }
 }
 

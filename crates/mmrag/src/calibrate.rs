@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use mmrag_core::{Choose, Example, Generate, Prompt, Sampling};
-use mmrag_rag::{ConfidenceMap, answer_confidence};
+use mmrag_rag::{ConfidenceMap, FilterStage, answer_confidence};
 use mmrag_task::calibration::{keep, threshold};
-use mmrag_task::{Case, NO, Stage, YES};
+use mmrag_task::{Case, Stage};
 
+use crate::answerer::verdict_tokens;
 use crate::dev::exact;
 use crate::notes::Keep;
 use crate::progress::Meter;
@@ -22,32 +23,37 @@ const AT_ONCE: usize = 16;
 /// # Errors
 ///
 /// When the engine fails.
-pub(crate) fn verdicts(
-    engine: &dyn Choose,
+pub(crate) fn verdicts<E: Choose + Generate>(
+    engine: &E,
     stage: &Stage,
     examples: &[Example],
     title: &str,
     stop: &AtomicBool,
 ) -> anyhow::Result<Vec<Vec<f64>>> {
+    let filter = FilterStage {
+        stage,
+        engine,
+        writer: Some(engine),
+        max_new_tokens: verdict_tokens(stage),
+        threshold: 0.0,
+        k_min: 0,
+        k_max: usize::MAX,
+    };
     let meter = Meter::new(title, examples.len());
     let mut all = Vec::with_capacity(examples.len());
     for batch in examples.chunks(AT_ONCE) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let prompts: Vec<Prompt> = batch
+        let cases: Vec<Case> = batch
             .iter()
             .flat_map(|example| {
-                let question = &example.question;
-                let prompt = |document| stage.choice_prompt(&Case::pointwise(question, document));
-                example.candidates.iter().map(prompt)
+                let case = |document| Case::pointwise(&example.question, document);
+                example.candidates.iter().map(case)
             })
             .collect();
-        let mut chosen = engine
-            .choose(&prompts, &[YES, NO])
-            .context("failed to filter the candidates")?
-            .into_iter()
-            .map(|p| p[0] / (p[0] + p[1]));
+        let opinions = filter.opinions(&cases).context("failed to filter the candidates")?;
+        let mut chosen = opinions.into_iter().map(|opinion| opinion.p.unwrap_or(f64::NAN));
         all.extend(
             batch.iter().map(|e| chosen.by_ref().take(e.candidates.len()).collect::<Vec<_>>()),
         );

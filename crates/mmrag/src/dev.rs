@@ -1,9 +1,11 @@
 //! What a checkpoint is chosen by: how well the policy does on the development split.
 
-use mmrag_core::{Example, Gold, Sampling};
+use mmrag_core::{Completion, Example, Gold, Sampling};
 use mmrag_task::metrics::multimodalqa;
 use mmrag_task::{Case, Reply, Stage, answer_items};
 use mmrag_train::{Evaluate, Evaluation, Learner, Metrics, ReplyGroup, SourceError, View};
+
+use crate::answerer::verdict_tokens;
 
 /// Prompts that are run at once.
 const AT_ONCE: usize = 32;
@@ -80,12 +82,16 @@ impl<L: Learner> Evaluate<L> for FilterDev {
     }
 }
 
-/// P(Yes) / (P(Yes) + P(No)) of every candidate, from the two replies' log-probabilities.
+/// P(Yes) / (P(Yes) + P(No)) of every candidate, from the two replies' log-probabilities; of a
+/// filter that reasons its verdict, 1 or 0, and a half where that does not parse.
 fn verdicts<L: Learner>(
     learner: &L,
     stage: &Stage,
     example: &Example,
 ) -> Result<Vec<f64>, SourceError> {
+    if stage.grammar.think {
+        return written_verdicts(learner, stage, example);
+    }
     let reply = |helps| learner.encode_reply(&stage.render(&Reply::Filter { think: None, helps }));
     let (yes, no) = (reply(true)?, reply(false)?);
     let groups = example
@@ -102,6 +108,26 @@ fn verdicts<L: Learner>(
     let sum = |part: &[f32]| part.iter().map(|logprob| f64::from(*logprob)).sum::<f64>();
     let pairs = logprobs.chunks(yes.len() + no.len());
     Ok(pairs.map(|pair| odds(sum(&pair[..yes.len()]) - sum(&pair[yes.len()..]))).collect())
+}
+
+fn written_verdicts<L: Learner>(
+    learner: &L,
+    stage: &Stage,
+    example: &Example,
+) -> Result<Vec<f64>, SourceError> {
+    let case = |document| Case::pointwise(&example.question, document);
+    let cases: Vec<Case> = example.candidates.iter().map(case).collect();
+    let prompts: Vec<_> =
+        cases.iter().map(|c| learner.encode(&stage.prompt(c))).collect::<Result<_, _>>()?;
+    let replies = learner.sample(&prompts, &Sampling::greedy(verdict_tokens(stage)))?;
+    let verdict = |(case, completions): (&Case, &Vec<Completion>)| match completions.first() {
+        Some(completion) => match stage.parse(case, &completion.text) {
+            Ok(Reply::Filter { helps, .. }) => f64::from(u8::from(helps)),
+            Ok(Reply::Rank { .. }) | Err(_) => 0.5,
+        },
+        None => 0.5,
+    };
+    Ok(cases.iter().zip(&replies).map(verdict).collect())
 }
 
 fn odds(difference: f64) -> f64 {

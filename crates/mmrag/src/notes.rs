@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use mmrag_rag::ConfidenceMap;
-use mmrag_task::PromptStyle;
+use mmrag_task::{FilterMode, PromptStyle};
 use serde::{Deserialize, Serialize};
 
 const FILE: &str = "mmrag.json";
@@ -17,7 +17,7 @@ const FILE: &str = "mmrag.json";
 pub(crate) struct Notes {
     /// The wording it was trained on.
     pub(crate) prompts: PromptStyle,
-    /// Of a ranker: whether it reasons before it ranks.
+    /// Whether it reasons before it ranks, or before its verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning: Option<bool>,
     /// Of a filter: what it keeps.
@@ -47,6 +47,11 @@ impl Default for Notes {
 }
 
 impl Notes {
+    /// How a filter is asked. One that says nothing gives its verdict at once.
+    pub(crate) fn filter_mode(&self) -> FilterMode {
+        if self.reasoning == Some(true) { FilterMode::Think } else { FilterMode::Direct }
+    }
+
     /// The notes in a folder; the defaults if there are none.
     ///
     /// # Errors

@@ -96,7 +96,8 @@ pub(crate) struct ReinforceRun {
     pub(crate) out: PathBuf,
     /// The wording of the prompts.
     pub(crate) prompts: PromptStyle,
-    /// Rank: whether the policy reasons before it ranks.
+    /// Whether the policy reasons before it ranks, or before the filter's verdict. A filter that
+    /// reasons needs the sampled estimator, longer replies and no mined negatives.
     pub(crate) reasoning: bool,
     /// Rank: the adapter of a trained filter; its verdicts decide which documents are shown. All
     /// are shown if empty.
@@ -168,7 +169,7 @@ impl ReinforceRun {
             model: PathBuf::new(),
             out: PathBuf::new(),
             prompts: prompts_of(preset),
-            reasoning: true,
+            reasoning: stage == StageName::Rank,
             filter_adapter: PathBuf::new(),
             data: DataSettings::default(),
             keep: KeepSettings::of(preset),

@@ -47,7 +47,8 @@ pub(crate) fn train_filter(
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
-    let mut stage = Stage::filter(run.prompts, FilterMode::Direct);
+    let mode = if run.reasoning { FilterMode::Think } else { FilterMode::Direct };
+    let mut stage = Stage::filter(run.prompts, mode);
     stage.rubric = run.rubric.clone();
     let few = first(&questions.dev, run.data.dev_questions);
     let mut evaluate = FilterDev::new(stage.clone(), few.to_vec());
@@ -87,7 +88,8 @@ fn publish_filter(
         100.0 * shares.gold_kept,
         100.0 * shares.distractors_dropped,
     );
-    let notes = Notes { prompts: run.prompts, keep: Some(keep), ..Notes::default() };
+    let reasoning = run.reasoning.then_some(true);
+    let notes = Notes { prompts: run.prompts, reasoning, keep: Some(keep), ..Notes::default() };
     publish(weights, &run.out.join("adapter"), &notes).map(Some)
 }
 
@@ -164,7 +166,7 @@ fn filtered(
         format!("failed to find what the filter {} keeps", filter_adapter.display())
     })?;
     let adapter = load_adapter(filter_adapter, policy)?;
-    let stage = Stage::filter(notes.prompts, FilterMode::Direct);
+    let stage = Stage::filter(notes.prompts, notes.filter_mode());
     let engine = policy.with(Some(&adapter));
     let verdicts = calibrate::verdicts(&engine, &stage, examples, title, stop)?;
     let is_whole = verdicts.len() == examples.len();

@@ -66,12 +66,6 @@ pub enum RagError {
         /// The question.
         question: QuestionId,
     },
-    /// The filter's stage reasons before its verdict.
-    #[error(
-        "filter by a stage that reasons first: verdicts are read as probabilities, \
-         so take a direct filter stage"
-    )]
-    ThinkingFilter,
     /// An engine failed on a question.
     #[error("{action} for question {question}")]
     Engine {

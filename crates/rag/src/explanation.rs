@@ -142,6 +142,9 @@ pub struct Filtering {
     pub threshold: f64,
     /// What decided.
     pub why: String,
+    /// What the filter wrote before its verdict, where it reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
 }
 
 /// Whether a candidate stays.

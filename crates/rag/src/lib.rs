@@ -27,7 +27,7 @@ pub use error::RagError;
 pub use evaluation::{Metric, Outcome};
 pub use explanation::{ConfidenceMap, Explanation, answer_confidence};
 pub use index::Index;
-pub use pipeline::{Ask, FilterStage, Names, Pipeline, RankStage};
+pub use pipeline::{Ask, FilterStage, Names, Opinion, Pipeline, RankStage};
 pub use retriever::{Candidates, Hit, Retriever};
 pub use runs::{ExplanationLog, read_explanations};
 pub use version::contents_version;

@@ -5,6 +5,7 @@
 
 mod explain;
 mod filter;
+mod opinion;
 mod rank;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::error::RagError;
 use crate::explanation::{ConfidenceMap, DroppedAt, Explanation, Filtering};
 use crate::retriever::{Candidates, Hit, Retriever};
 
+pub use opinion::Opinion;
 pub use rank::Shown;
 
 /// Answers questions and explains the answers.
@@ -52,8 +54,12 @@ pub struct Names<'a> {
 pub struct FilterStage<'a> {
     /// How it asks.
     pub stage: &'a Stage,
-    /// Whom it asks.
+    /// Whom it asks for verdicts.
     pub engine: &'a dyn Choose,
+    /// Who writes the reasoning of a stage that reasons before its verdict.
+    pub writer: Option<&'a dyn Generate>,
+    /// The reasoning ends after so many tokens at the latest.
+    pub max_new_tokens: usize,
     /// A candidate stays from this P(Yes) / (P(Yes) + P(No)) up.
     pub threshold: f64,
     /// At least so many candidates stay.

@@ -5,7 +5,8 @@ mod world;
 use mmrag_core::{Example, Sampling};
 use mmrag_rag::evaluation::Outcome;
 use mmrag_rag::explanation::{DroppedAt, Explanation, FallbackKind, Verdict};
-use mmrag_rag::{Ask, Index, Pipeline, RagError};
+use mmrag_rag::fakes::{ScriptedChoose, ScriptedGenerate, prompt_text};
+use mmrag_rag::{Ask, FilterStage, Index, Pipeline};
 use mmrag_task::{FilterMode, PromptStyle, Stage};
 
 use world::{documents, examples, parts, pipeline, question};
@@ -100,8 +101,7 @@ fn a_long_prompt_loses_whole_documents_from_the_lowest_score_up() {
     let mut pipeline = pipeline(&parts);
     let tokens_of_two = 45;
     pipeline.rank.max_prompt_tokens = tokens_of_two;
-    pipeline.filter =
-        pipeline.filter.map(|filter| mmrag_rag::FilterStage { threshold: 0.0, ..filter });
+    pipeline.filter = pipeline.filter.map(|filter| FilterStage { threshold: 0.0, ..filter });
     let explanation =
         pipeline.answer(&examples[0].question, Some(&examples[0].candidates)).unwrap();
     let by_prompt =
@@ -148,12 +148,39 @@ fn a_collection_is_searched_for_questions_without_documents() {
 }
 
 #[test]
-fn a_filter_that_reasons_is_refused() {
+fn a_filter_that_reasons_writes_first_and_its_verdict_is_read_after_it() {
     let (examples, mut parts) = (examples(), parts());
     parts.filter = Stage::filter(PromptStyle::Compact, FilterMode::Think);
-    let answers = pipeline(&parts).answer_batch(&asks(&examples));
-    assert!(answers.iter().all(|answer| matches!(answer, Err(RagError::ThinkingFilter))));
-    assert!(parts.chooser.calls().is_empty());
+    let asked = &asks(&examples)[..1];
+    // Nothing writes: an error of each question.
+    let error = pipeline(&parts).answer_batch(asked).pop().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "filter the candidates for question q1");
+
+    let writer = ScriptedGenerate::new(|prompt| {
+        if prompt_text(prompt).contains("Olm") {
+            "<think>It tells of Olm.</think><answer>Yes</answer>".to_owned()
+        } else {
+            "no form at all".to_owned()
+        }
+    });
+    let chooser = ScriptedChoose::yes(|prompt| {
+        assert_eq!(prompt.reply_prefix, "<think>It tells of Olm.</think><answer>");
+        0.8
+    });
+    let mut pipeline = pipeline(&parts);
+    pipeline.filter = pipeline.filter.map(|filter| FilterStage {
+        engine: &chooser,
+        writer: Some(&writer),
+        ..filter
+    });
+    let explanation = pipeline.answer_batch(asked).pop().unwrap().unwrap();
+    let said: Vec<_> = explanation.candidates.iter().filter_map(|c| c.filter.as_ref()).collect();
+    assert!(said.iter().any(|filtering| filtering.p == Some(0.8)));
+    for filtering in said {
+        let reply = filtering.reply.as_deref().unwrap();
+        assert_eq!(filtering.p.is_some(), reply.starts_with("<think>"), "{reply}");
+        assert!(filtering.p.is_some() || filtering.verdict == Verdict::Keep, "{filtering:?}");
+    }
 }
 
 #[test]

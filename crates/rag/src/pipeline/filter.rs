@@ -2,19 +2,14 @@
 
 use std::time::Instant;
 
-use mmrag_core::{EngineError, Modality, Prompt};
-use mmrag_task::{Case, NO, YES, calibration};
+use mmrag_core::{EngineError, Modality};
+use mmrag_task::{Case, calibration};
 
-use super::{Dropped, FilterStage, Filtered, Pipeline, Retrieved, elapsed_ms};
+use super::{Dropped, FilterStage, Filtered, Opinion, Pipeline, Retrieved, elapsed_ms};
 use crate::error::RagError;
 use crate::explanation::{DroppedAt, Filtering, Verdict};
 
-/// Less than this for Yes and No together is neither.
-const LEAST_MASS: f64 = 1e-9;
-const CHOICES: [&str; 2] = [YES, NO];
 const ACTION: &str = "filter the candidates";
-
-type Probabilities = Result<Vec<f64>, EngineError>;
 
 impl<'a> Pipeline<'a> {
     /// Filters the candidates of many questions with one call of the engine.
@@ -25,78 +20,33 @@ impl<'a> Pipeline<'a> {
         let Some(filter) = self.filter else {
             return retrieved.into_iter().map(|r| Ok(keep_all(r?))).collect();
         };
-        if filter.stage.grammar.think {
-            let refuse = |r: Result<_, RagError>| r.and(Err(RagError::ThinkingFilter));
-            return retrieved.into_iter().map(refuse).collect();
-        }
         let start = Instant::now();
-        let prompts: Vec<Vec<Prompt>> = retrieved
-            .iter()
-            .map(|r| r.as_ref().map_or_else(|_| vec![], |r| filter.prompts(r)))
-            .collect();
-        let probabilities = filter.choose_all(&prompts);
+        let cases = |r: &Retrieved| {
+            let case = |document| Case::pointwise(r.question, document);
+            r.hits.iter().map(|hit| case(&hit.document)).collect()
+        };
+        let cases: Vec<Vec<Case>> =
+            retrieved.iter().map(|r| r.as_ref().map_or_else(|_| vec![], cases)).collect();
+        let opinions = filter.opinions_all(&cases);
         let share_ms = elapsed_ms(start) / retrieved.len().max(1) as f64;
-        let pairs = retrieved.into_iter().zip(probabilities);
+        let pairs = retrieved.into_iter().zip(opinions);
         pairs.map(|(retrieved, rows)| filter.judge(retrieved?, rows, share_ms)).collect()
     }
 }
 
 impl FilterStage<'_> {
-    fn prompts(&self, retrieved: &Retrieved) -> Vec<Prompt> {
-        let case = |document| Case::pointwise(retrieved.question, document);
-        let hits = retrieved.hits.iter();
-        hits.map(|hit| self.stage.choice_prompt(&case(&hit.document))).collect()
-    }
-
-    /// The probabilities of Yes and No for each prompt of each question. If the engine fails on
-    /// all together, each question is tried alone, and then each prompt: one broken picture costs
-    /// its own document and nothing else.
-    fn choose_all(&self, prompts: &[Vec<Prompt>]) -> Vec<Vec<Probabilities>> {
-        if let Ok(rows) = self.choose(&prompts.concat()) {
-            let mut rows = rows.into_iter();
-            let take = |of: &Vec<Prompt>| rows.by_ref().take(of.len()).map(Ok).collect();
-            return prompts.iter().map(take).collect();
-        }
-        let alone = |of: &Vec<Prompt>| match self.choose(of) {
-            Ok(rows) => rows.into_iter().map(Ok).collect(),
-            Err(_) => of.iter().map(|prompt| self.choose_one(prompt)).collect(),
-        };
-        prompts.iter().map(alone).collect()
-    }
-
-    fn choose_one(&self, prompt: &Prompt) -> Probabilities {
-        let mut rows = self.choose(std::slice::from_ref(prompt))?;
-        Ok(rows.pop().expect("the number of rows is checked"))
-    }
-
-    fn choose(&self, prompts: &[Prompt]) -> Result<Vec<Vec<f64>>, EngineError> {
-        if prompts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self.engine.choose(prompts, &CHOICES)?;
-        if rows.len() == prompts.len() && rows.iter().all(|row| row.len() == CHOICES.len()) {
-            return Ok(rows);
-        }
-        let message = format!(
-            "the engine gave {} rows of probabilities for {} prompts",
-            rows.len(),
-            prompts.len()
-        );
-        Err(EngineError::new(message))
-    }
-
     fn judge<'a>(
         &self,
         retrieved: Retrieved<'a>,
-        rows: Vec<Probabilities>,
+        opinions: Vec<Result<Opinion, EngineError>>,
         filter_ms: f64,
     ) -> Result<Filtered<'a>, RagError> {
-        let (mut dropped, mut read, mut scores) = (Vec::new(), Vec::new(), Vec::new());
-        for (hit, row) in rows.into_iter().enumerate() {
-            match row {
-                Ok(row) => {
+        let (mut dropped, mut read, mut held) = (Vec::new(), Vec::new(), Vec::new());
+        for (hit, opinion) in opinions.into_iter().enumerate() {
+            match opinion {
+                Ok(opinion) => {
                     read.push(hit);
-                    scores.push(share_of_yes(row[0], row[1]));
+                    held.push(opinion);
                 }
                 Err(source) if retrieved.hits[hit].document.modality() == Modality::Image => {
                     let why = format!("the picture cannot be read: {source}");
@@ -108,16 +58,17 @@ impl FilterStage<'_> {
                 }
             }
         }
-        let or_nan: Vec<f64> = scores.iter().map(|p| p.unwrap_or(f64::NAN)).collect();
+        let or_nan: Vec<f64> = held.iter().map(|held| held.p.unwrap_or(f64::NAN)).collect();
         let kept = calibration::keep(&or_nan, self.threshold, self.k_min, self.k_max);
         let mut filtering = vec![None; retrieved.hits.len()];
-        for (i, (&hit, &p)) in read.iter().zip(&scores).enumerate() {
+        for (i, (&hit, Opinion { p, reply })) in read.iter().zip(held).enumerate() {
             let verdict = if kept.contains(&i) { Verdict::Keep } else { Verdict::Drop };
             let why = self.why(verdict, p);
             if verdict == Verdict::Drop {
                 dropped.push(Dropped { hit, at: DroppedAt::Filter, why: why.clone() });
             }
-            filtering[hit] = Some(Filtering { verdict, p, threshold: self.threshold, why });
+            let threshold = self.threshold;
+            filtering[hit] = Some(Filtering { verdict, p, threshold, why, reply });
         }
         let kept = kept.into_iter().map(|i| read[i]).collect();
         Ok(Filtered { retrieved, filtering, kept, dropped, filter_ms })
@@ -149,12 +100,6 @@ impl FilterStage<'_> {
             Verdict::Keep | Verdict::Drop => compared,
         }
     }
-}
-
-/// P(Yes) / (P(Yes) + P(No)); none if the engine said neither.
-fn share_of_yes(yes: f64, no: f64) -> Option<f64> {
-    let mass = yes + no;
-    (mass.is_finite() && mass >= LEAST_MASS && yes >= 0.0 && no >= 0.0).then(|| yes / mass)
 }
 
 fn keep_all(retrieved: Retrieved) -> Filtered {

@@ -198,6 +198,8 @@ pub(crate) fn pipeline(parts: &Parts) -> Pipeline<'_> {
         filter: Some(FilterStage {
             stage: &parts.filter,
             engine: &parts.chooser,
+            writer: None,
+            max_new_tokens: 32,
             threshold: 0.5,
             k_min: 1,
             k_max: 4,
