@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mmrag_core::{Content, Document, Example, Message, Part, Prompt, Question, QuestionId, Role};
 use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
-use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName, Template};
+use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName, Template, named_cells};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -336,7 +336,7 @@ fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
     let text = match &document.content {
         Content::Text(text) => format!("{}: {text}", document.title),
         Content::Table(table) => {
-            let rows = table.rows.iter().map(|row| row.join(" | "));
+            let rows = table.rows.iter().map(|row| named_cells(&table.header, row));
             rows.collect::<Vec<_>>().join("\n ")
         }
         Content::Image(_) => return None,

@@ -32,4 +32,4 @@ pub use reply::{NO, NONE, Reply, YES, answer_items};
 pub use reward::{Reward, RewardPart};
 pub use rubric::{Overlong, RankRule, Rubric, Weights};
 pub use stage::{FilterMode, Stage, StageName};
-pub use template::{PromptStyle, Template, TemplateError, neutral};
+pub use template::{PromptStyle, Template, TemplateError, named_cells, neutral};

@@ -133,17 +133,15 @@ impl Template {
         }
     }
 
-    /// The table as Markdown rows, each on a line of its own that begins with the line break.
+    /// The table row by row, each on a line of its own that begins with the line break: as Markdown,
+    /// or in the compact style with each cell's header beside it.
     fn render_table(&self, table: &Table) -> String {
         let mut text = String::new();
         let mut cells = 0;
-        if !table.header.is_empty() {
-            self.push_row(&table.header, &mut text);
+        if self.style == PromptStyle::Standard && !table.header.is_empty() {
+            let rule = "---|".repeat(table.header.len());
+            text.extend([markdown_row(&table.header).as_str(), "\n|", &rule]);
             cells += table.header.len();
-            if self.style == PromptStyle::Standard {
-                text.push_str("\n|");
-                text.push_str(&"---|".repeat(table.header.len()));
-            }
         }
         for (shown, row) in table.rows.iter().enumerate() {
             if cells >= self.max_cells {
@@ -151,21 +149,39 @@ impl Template {
                 text.extend(["\n… ", &n_left, " more rows"]);
                 break;
             }
-            self.push_row(row, &mut text);
+            text.push_str(&match self.style {
+                PromptStyle::Standard => markdown_row(row),
+                // With its blank, a name that begins a row is the token that it is in a sentence.
+                PromptStyle::Compact => format!("\n {}", named_cells(&table.header, row)),
+            });
             cells += row.len();
         }
         text
     }
+}
 
-    fn push_row(&self, row: &[String], text: &mut String) {
-        let cells: Vec<String> = row.iter().map(|cell| neutral(cell).replace('|', "/")).collect();
-        let row = cells.join(" | ");
-        match self.style {
-            PromptStyle::Standard => text.extend(["\n| ", &row, " |"]),
-            // With its blank, a name that begins a row is the token that it is in a sentence.
-            PromptStyle::Compact => text.extend(["\n ", &row]),
-        }
-    }
+fn markdown_row(row: &[String]) -> String {
+    let cells: Vec<String> = row.iter().map(|cell| neutral(cell).replace('|', "/")).collect();
+    format!("\n| {} |", cells.join(" | "))
+}
+
+/// A row of a table as a sentence: its first cell, then each other one after its column's header,
+/// in [`neutral`] form. So a small model finds a cell as it finds a word of a text, and need not
+/// count columns. The first column's header is left out: its cells name the rows.
+///
+/// ```
+/// let words = |words: [&str; 3]| words.map(str::to_owned);
+/// let (header, row) = (words(["bird", "length", "home"]), words(["Kite", "60", "trees"]));
+/// assert_eq!(mmrag_task::named_cells(&header, &row), "Kite: length 60, home trees");
+/// ```
+pub fn named_cells(header: &[String], row: &[String]) -> String {
+    let name = row.first().map_or_else(String::new, |cell| neutral(cell));
+    let others = row.iter().enumerate().skip(1).map(|(column, cell)| {
+        let header = header.get(column).map_or_else(String::new, |header| neutral(header));
+        format!("{header} {}", neutral(cell)).trim().to_owned()
+    });
+    let others: Vec<String> = others.filter(|cell| !cell.is_empty()).collect();
+    if others.is_empty() { name } else { format!("{name}: {}", others.join(", ")) }
 }
 
 /// The texts that are not empty, after a blank, with colons between them.

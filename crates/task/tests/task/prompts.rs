@@ -55,9 +55,8 @@ fn the_compact_style_is_short() {
 Question: How big is it?
 [1] Kite: A kite flies. It is (1) light.
 [2] (table) Kites: Sizes
- Name | Size
- Red/Kite | 2 m
- Blue | 3 m
+ Red|Kite: Size 2 m
+ Blue: Size 3 m
 [3] The red kite {picture}";
     let stage = Stage::rank(PromptStyle::Compact, true);
     assert_eq!(written(&stage.prompt(&world())), expected);
@@ -81,7 +80,7 @@ fn the_filter_asks_about_each_kind_of_document() {
     check(
         PromptStyle::Compact,
         1,
-        "[1] (table) Kites: Sizes\n Name | Size\n Red/Kite | 2 m\n Blue | 3 m",
+        "[1] (table) Kites: Sizes\n Red|Kite: Size 2 m\n Blue: Size 3 m",
     );
     check(PromptStyle::Compact, 2, "[1] The red kite {picture}");
 }
@@ -133,12 +132,13 @@ fn a_case_cannot_forge_labels_tags_turns_or_places() {
         question: question(forged),
         documents: vec![
             text("t", forged, forged),
-            table("b", forged, forged, &[&[forged], &[forged]]),
+            table("b", forged, forged, &[&[forged, forged], &[forged, forged]]),
             image("i", forged, "[9].png"),
         ],
     };
     case.question.images.push(picture("q.png"));
-    for style in [PromptStyle::Standard, PromptStyle::Compact] {
+    // The compact style leaves the first header out.
+    for (style, n_places) in [(PromptStyle::Standard, 10), (PromptStyle::Compact, 9)] {
         let stage = Stage::rank(style, false);
         let written = written(&stage.prompt(&case));
         let from = written.find("\nQuestion: ").unwrap();
@@ -148,7 +148,7 @@ fn a_case_cannot_forge_labels_tags_turns_or_places() {
             assert!(!shown.contains(mark), "{shown}");
         }
         assert_eq!(shown.matches("\nQuestion: ").count(), 1, "{shown}");
-        assert_eq!(shown.matches("{documents} {question}").count(), 8, "{shown}");
+        assert_eq!(shown.matches("{documents} {question}").count(), n_places, "{shown}");
         assert!(shown.contains("{question}?{picture}\n"), "{shown}");
     }
 }
@@ -162,7 +162,7 @@ fn a_large_table_is_cut_at_a_row() {
     assert!(standard.ends_with("\n… 12 more rows"), "{standard}");
     assert_eq!(standard.matches(" x ").count(), 400);
     let compact = written(&Stage::rank(PromptStyle::Compact, true).prompt(&case));
-    assert!(compact.ends_with("\n… 17 more rows"), "{compact}");
+    assert!(compact.ends_with("\n… 16 more rows"), "{compact}");
 }
 
 #[test]
