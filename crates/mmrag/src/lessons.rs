@@ -160,7 +160,12 @@ impl LessonPlan {
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
         let example = example(world);
-        let mut written = example.candidates.iter().filter_map(written);
+        let mut written: Vec<_> = example.candidates.iter().filter_map(written).collect();
+        if draws.random_bool(0.5) {
+            // Numbers are many and each is rare: without this they are never learned to copy.
+            written.sort_by_key(|(_, text)| !text.contains(|c: char| c.is_ascii_digit()));
+        }
+        let mut written = written.into_iter();
         let told: Vec<(Arc<Document>, String)> = (0..count)
             .map_while(|_| {
                 if draws.random_bool(0.5) {

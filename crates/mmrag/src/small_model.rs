@@ -170,7 +170,35 @@ fn initialised(model: &Vlm) -> Result<Vec<(String, Tensor)>, ModelError> {
         };
         Ok((name.to_owned(), tensor))
     };
-    model.params().iter().map(scaled).collect()
+    let mut tensors = model.params().iter().map(scaled).collect::<Result<Vec<_>, ModelError>>()?;
+    repeating(&mut tensors, model.config())?;
+    Ok(tensors)
+}
+
+/// How much of what a head attends to it adds at first.
+const REPEATED: f64 = 0.06;
+
+/// Makes the text decoder's heads begin as if they had learned to repeat what they attend to: each
+/// gives back what it takes. So a token can be copied before it has been copied often. After
+/// mimetic initialisation (Trockman & Kolter 2023, arXiv 2305.09828).
+fn repeating(tensors: &mut [(String, Tensor)], config: &VlmConfig) -> Result<(), ModelError> {
+    let text = &config.text;
+    let (heads, groups, width) = (text.num_heads, text.num_kv_heads, text.head_dim);
+    for layer in 0..text.num_layers {
+        let place = |part: &str| {
+            let end = format!("language_model.layers.{layer}.self_attn.{part}.weight");
+            let found = tensors.iter().position(|(name, _)| name.ends_with(&end));
+            found.expect("every layer has its projections")
+        };
+        let (values, outputs) = (place("v_proj"), place("o_proj"));
+        let gives = (0..heads).map(|head| {
+            let taken = tensors[values].1.narrow(0, head * groups / heads * width, width)?;
+            taken.t()? * REPEATED
+        });
+        let gives = Tensor::cat(&gives.collect::<candle_core::Result<Vec<_>>>()?, 1)?;
+        tensors[outputs].1 = (&tensors[outputs].1 + gives)?;
+    }
+    Ok(())
 }
 
 fn deviation(name: &str, inputs: usize, depth: usize) -> f64 {

@@ -55,7 +55,7 @@ const FRAME_WORD_WEIGHT: usize = 10_000;
 const WORD_PATTERN: &str = concat!(
     r" ?[BDFGHJKLMNPRSTVZ][aeiou](?=(?:[bdfghjklmnprstvz][aeiou]){1,2}(?!\p{L}))",
     r"|(?<=[aeiou])[bdfghjklmnprstvz][aeiou](?=(?:[bdfghjklmnprstvz][aeiou])?(?!\p{L}))",
-    r"| ?\p{L}[\p{L}\p{M}]*|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    r"| ?\p{L}[\p{L}\p{M}]*| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 );
 
 const CHAT_TEMPLATE: &str = "\

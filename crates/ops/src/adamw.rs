@@ -47,6 +47,8 @@ pub struct AdamW {
 #[derive(Debug)]
 struct Muon {
     momentum: f32,
+    /// The learning rate of the other variables, as a share.
+    others: f64,
     /// Of each variable.
     chosen: Vec<bool>,
 }
@@ -67,12 +69,13 @@ impl AdamW {
     }
 
     /// Steps the matrices that are chosen by their names by Muon (module `muon`), everything else
-    /// as before. `momentum` is the decay of the mean of gradients, usually 0.95.
+    /// as before but at `others` times the learning rate. `momentum` is the decay of the mean of
+    /// gradients, usually 0.95.
     #[must_use]
-    pub fn with_muon(mut self, momentum: f64, choose: impl Fn(&str) -> bool) -> Self {
+    pub fn with_muon(mut self, momentum: f64, others: f64, choose: impl Fn(&str) -> bool) -> Self {
         let is_chosen = |(name, var): &(String, Var)| var.dims().len() == 2 && choose(name);
         let chosen = self.vars.iter().map(is_chosen).collect();
-        self.muon = Some(Muon { momentum: momentum as f32, chosen });
+        self.muon = Some(Muon { momentum: momentum as f32, others, chosen });
         self
     }
 
@@ -111,6 +114,7 @@ impl AdamW {
         let scale = clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
         self.steps += 1;
         self.step_matrices(grads, lr, scale)?;
+        let lr = self.muon.as_ref().map_or(lr, |muon| lr * muon.others);
         let chosen = |index: usize| self.muon.as_ref().is_some_and(|muon| muon.chosen[index]);
         for (index, ((_, var), moments)) in self.vars.iter().zip(&mut self.moments).enumerate() {
             let Some(grad) = grads.get(var).filter(|_| !chosen(index)) else { continue };
@@ -128,7 +132,7 @@ impl AdamW {
 
     /// The step of what Muon steps.
     fn step_matrices(&mut self, grads: &GradStore, lr: f64, scale: f64) -> Result<()> {
-        let Some(Muon { momentum, chosen }) = &self.muon else { return Ok(()) };
+        let Some(Muon { momentum, chosen, .. }) = &self.muon else { return Ok(()) };
         let work: Vec<(&Var, &Tensor, Mutex<&mut Moments>)> = self
             .vars
             .iter()

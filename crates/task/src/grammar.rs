@@ -160,7 +160,12 @@ impl Grammar {
             }
             Reply::Rank { order, answer, citations, .. } => {
                 let order = self.notation.render(order);
-                text.extend([RANK[0], &order, RANK[1], ANSWER[0], answer]);
+                text.extend([RANK[0], &order, RANK[1], ANSWER[0]]);
+                if self.notation == OrderNotation::Labels {
+                    // So the answer's first word is the token that it is in a sentence.
+                    text.push(' ');
+                }
+                text.push_str(answer);
                 if !citations.is_empty() {
                     text.push(' ');
                     text.push_str(&OrderNotation::Labels.render(citations));

@@ -74,6 +74,9 @@ pub struct MuonSettings {
     pub momentum: f64,
     /// Matrices with one of these in their names stay with AdamW.
     pub except: Vec<String>,
+    /// The learning rate of what stays with AdamW, as a share of the schedule's. AdamW steps every
+    /// value as far as it does the commonest ones', which for embeddings of rare tokens is too far.
+    pub others: f64,
 }
 
 impl OptimizerSettings {
@@ -87,9 +90,11 @@ impl OptimizerSettings {
         let optimizer = AdamW::new(vars, self.options());
         match &self.muon {
             None => optimizer,
-            Some(MuonSettings { momentum, except }) => optimizer.with_muon(*momentum, |name| {
-                !except.iter().any(|part| name.contains(part.as_str()))
-            }),
+            Some(MuonSettings { momentum, except, others }) => {
+                optimizer.with_muon(*momentum, *others, |name| {
+                    !except.iter().any(|part| name.contains(part.as_str()))
+                })
+            }
         }
     }
 }
