@@ -149,11 +149,11 @@ impl Template {
                 text.extend(["\n… ", &n_left, " more rows"]);
                 break;
             }
-            text.push_str(&match self.style {
-                PromptStyle::Standard => markdown_row(row),
+            match self.style {
+                PromptStyle::Standard => text.push_str(&markdown_row(row)),
                 // With its blank, a name that begins a row is the token that it is in a sentence.
-                PromptStyle::Compact => format!("\n {}", named_cells(&table.header, row)),
-            });
+                PromptStyle::Compact => text.extend(["\n ", &named_cells(&table.header, row)]),
+            }
             cells += row.len();
         }
         text
