@@ -1,9 +1,9 @@
 //! The tokenizer of the built-in small model: trained here, written as an ordinary folder.
 //!
-//! Byte-level BPE over words with their leading space; digits stand in pairs, apart from the space,
-//! so that a number below 100 is one token wherever it stands. The special tokens are those of the Qwen families; the reply
-//! grammar's tags and the document labels are one token each, and not special: they are read and
-//! written as text.
+//! Byte-level BPE over words with their leading space. Digits stand in pairs, the first pair with
+//! its leading space, so that a number below 100 is one token. The special tokens are those of the
+//! Qwen families; the reply grammar's tags and the document labels are one token each, and not
+//! special: they are read and written as text.
 
 use std::fs;
 use std::path::Path;
@@ -44,8 +44,8 @@ const FRAME_WORDS: [&str; 11] =
 /// Often enough to be merged early whatever the texts.
 const FRAME_WORD_WEIGHT: usize = 10_000;
 
-/// Syllables of names, words with their leading space, pairs of digits, runs of other signs, runs of
-/// whitespace.
+/// Syllables of names, words with their leading space, pairs of digits, runs of other signs, runs
+/// of whitespace.
 ///
 /// A name is a capitalised word of two or three open syllables, such as `Sakode`. Each of its
 /// syllables is a word here, so that no merge crosses from one to the next: a name that was never
