@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The kinds of question that are learned last: half of a quiz is of them.
+/// The kinds of question that are learned last, if a phase names no others.
 const SLOW_KINDS: [Kind; 9] = [
     Kind::TableQ,
     Kind::ImageShape,
@@ -49,6 +49,20 @@ pub(crate) struct Phase {
     pub(crate) documents: [usize; 2],
     /// Share of the read and rank lessons that reason before they rank.
     pub(crate) reasoning: f64,
+    /// The kinds of question that are learned last: half of a quiz is of them. One that stands in
+    /// it twice comes twice as often.
+    #[serde(default = "slow_kinds")]
+    pub(crate) slow: Vec<Kind>,
+    /// Share of the rank lessons that are of the slow kinds alone.
+    #[serde(default)]
+    pub(crate) slow_ranks: f64,
+    /// Share of the filter lessons that are on texts alone.
+    #[serde(default)]
+    pub(crate) filter_texts: f64,
+}
+
+fn slow_kinds() -> Vec<Kind> {
+    SLOW_KINDS.to_vec()
 }
 
 /// All lessons of a run, in order.
@@ -141,7 +155,7 @@ impl LessonPlan {
             1 => self.recite(world, phase, &mut draws),
             2 => self.read(world, index, phase, &mut draws),
             3 => self.quiz(world, phase, &mut draws),
-            4 => self.filter(world, &mut draws),
+            4 => self.filter(world, phase, &mut draws),
             _ => self.rank(world, phase, &mut draws),
         })
     }
@@ -203,7 +217,7 @@ impl LessonPlan {
         let count = draws.random_range(least..=most.max(least));
         let (mut asked, mut documents) = (Vec::new(), Vec::new());
         while documents.len() < count {
-            let kinds = draws.random_bool(0.5).then(|| SLOW_KINDS.to_vec());
+            let kinds = draws.random_bool(0.5).then(|| phase.slow.clone());
             let options = AtlasOptions { candidates: 1..=4, kinds };
             let index = (world >> 32) + asked.len() as u64;
             let example = atlas::example(world, NameSplit::Sft, index, &options);
@@ -231,13 +245,20 @@ impl LessonPlan {
     }
 
     /// Gold and distractor come equally often, so that neither verdict is the safe one.
-    fn filter(&self, world: u64, draws: &mut ChaCha8Rng) -> Composed {
+    fn filter(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let wants_gold = draws.random_bool(0.5);
-        verdict(&self.filter, &example(world), wants_gold, draws)
+        let mut example = example(world);
+        let is_text = |document: &Arc<Document>| matches!(document.content, Content::Text(_));
+        if happens(phase.filter_texts, draws) && example.candidates.iter().any(is_text) {
+            example.candidates.retain(is_text);
+        }
+        verdict(&self.filter, &example, wants_gold, draws)
     }
 
     fn rank(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
-        let example = example(world);
+        let kinds = happens(phase.slow_ranks, draws).then(|| phase.slow.clone());
+        let options = AtlasOptions { kinds, ..AtlasOptions::default() };
+        let example = atlas::example(world, NameSplit::Sft, world >> 32, &options);
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
         let shown = gold_and_distractors(&example, count, draws);
@@ -261,6 +282,12 @@ fn describe_picture(world: u64) -> Composed {
     Composed { prompt: Prompt { messages, reply_prefix: String::new() }, reply }
 }
 
+/// True with this probability. What never happens draws nothing, so that a share that is added to
+/// a phase leaves the lessons of other phases as they were.
+fn happens(probability: f64, draws: &mut ChaCha8Rng) -> bool {
+    probability > 0.0 && draws.random_bool(probability.min(1.0))
+}
+
 fn example(world: u64) -> Example {
     atlas::example(world, NameSplit::Sft, world >> 32, &AtlasOptions::default())
 }
@@ -277,6 +304,9 @@ pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
         rank: 0.4,
         documents: [2, 12],
         reasoning: 0.7,
+        slow: slow_kinds(),
+        slow_ranks: 0.0,
+        filter_texts: 0.0,
     };
     let plan = LessonPlan::new(0, vec![even]);
     (0..count).filter_map(move |index| plan.lesson(index)).flat_map(|lesson| {
@@ -365,6 +395,8 @@ fn gold_and_distractors(
 
 #[cfg(test)]
 mod tests {
+    use mmrag_data::atlas::Kind;
+
     use super::{LessonPlan, Phase};
 
     fn plan() -> LessonPlan {
@@ -378,6 +410,9 @@ mod tests {
             rank,
             documents: [2, 4],
             reasoning: 0.5,
+            slow: vec![Kind::TableQ],
+            slow_ranks: 1.0,
+            filter_texts: 0.5,
         };
         LessonPlan::new(3, vec![phase(20, 1.0, 0.0), phase(40, 0.0, 1.0)])
     }

@@ -1,9 +1,12 @@
 //! The types of question, and how many of a hundred are of each.
 
+use serde::{Deserialize, Serialize};
+
 use super::draw::Draw;
 
 /// A type of question. `Compose(B,A)`: the answer is B's, and A finds out whom B is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Kind {
     /// A fact of one text.
     TextQ,
@@ -139,5 +142,22 @@ impl Kind {
         let length = schedule.len() as u64;
         Draw::new("atlas-kinds", &[purpose[0], purpose[1], index / length]).shuffle(&mut schedule);
         schedule[(index % length) as usize]
+    }
+}
+
+impl From<Kind> for &'static str {
+    fn from(kind: Kind) -> Self {
+        kind.as_str()
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            format!("no kind of question is called {name:?}; the kinds are {known}")
+        })
     }
 }
