@@ -39,6 +39,7 @@ pub fn train_grpo<L: Learner>(
     let mut cases = Cases::new(stage.name, examples, settings)?;
     let steps = settings.total_steps(stage.name, examples.len());
     let mut session = Session::begin(learner, run, plan, steps)?;
+    session.measure_start()?;
     while let Some(step) = session.next() {
         let began = Instant::now();
         let wanted = settings.prompts_per_step;

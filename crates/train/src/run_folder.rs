@@ -155,14 +155,14 @@ impl RunFolder {
         Ok(Some(Saved { state, moments }))
     }
 
-    /// Removes what was logged after `step`.
-    pub(crate) fn cut(&self, step: usize) -> Result<(), TrainError> {
+    /// Removes what was logged after `step`; everything if there is none.
+    pub(crate) fn cut(&self, step: Option<usize>) -> Result<(), TrainError> {
         for name in ["metrics.jsonl", "timings.jsonl"] {
             self.cut_lines(name, step)?;
         }
         for name in self.names("samples")? {
             let number = name.strip_prefix("step-").and_then(|n| n.strip_suffix(".jsonl"));
-            if number.and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > step) {
+            if number.and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| Some(n) > step) {
                 let file = self.path.join("samples").join(name);
                 fs::remove_file(&file).map_err(TrainError::file("remove", &file))?;
             }
@@ -188,7 +188,7 @@ impl RunFolder {
         write_whole(&file, &text)
     }
 
-    fn cut_lines(&self, name: &str, step: usize) -> Result<(), TrainError> {
+    fn cut_lines(&self, name: &str, step: Option<usize>) -> Result<(), TrainError> {
         let file = self.path.join(name);
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
@@ -200,7 +200,7 @@ impl RunFolder {
             serde_json::from_str::<Value>(line)
                 .ok()
                 .and_then(|value| value.get("step")?.as_u64())
-                .is_some_and(|logged| logged as usize <= step)
+                .is_some_and(|logged| Some(logged as usize) <= step)
         };
         let kept: String = text.lines().take_while(stays).flat_map(|line| [line, "\n"]).collect();
         if kept == text { Ok(()) } else { write_whole(&file, &kept) }
@@ -336,7 +336,7 @@ mod tests {
         let mut text = fs::read_to_string(&file).unwrap();
         text.push_str("{\"step\":1,\"rew");
         fs::write(&file, text).unwrap();
-        folder.cut(2).unwrap();
+        folder.cut(Some(2)).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n");
         assert_eq!(fs::read_dir(place.path().join("samples")).unwrap().count(), 2);
     }

@@ -54,9 +54,19 @@ impl<'a, 'r, L: Learner> Session<'a, 'r, L> {
                 .map_err(TrainError::tensor("take up the checkpoint", step))?;
             (state, saved) = (known, Some(step));
         }
-        run.folder.cut(state.step)?;
+        run.folder.cut(saved)?;
         run.progress.tell(&Event::Began { done: state.step, steps });
         Ok(Self { learner, steps, run, plan, optimizer, state, saved })
+    }
+
+    /// Measures and saves the policy as it comes, so that the best checkpoint is never worse than
+    /// what the training began with.
+    pub(crate) fn measure_start(&mut self) -> Result<(), TrainError> {
+        let is_new = self.saved.is_none() && !self.run.is_stopped();
+        if is_new && self.plan.cadence.evaluate > 0 && self.evaluate()? {
+            self.save()?;
+        }
+        Ok(())
     }
 
     /// Steps done, if there are more to do.

@@ -48,7 +48,10 @@ pub fn train_sft<L: Learner>(
     let SftSettings { schedule, optimizer, cadence, .. } = settings;
     let plan = Plan { schedule, optimizer, cadence };
     let steps = settings.total_steps(lessons.len());
-    let session = Session::begin(learner, run, plan, steps)?;
+    let mut session = Session::begin(learner, run, plan, steps)?;
+    if settings.lora.is_some() {
+        session.measure_start()?;
+    }
     thread::scope(|scope| {
         let (ready, batches) = sync_channel(AHEAD);
         let from = session.next().unwrap_or(steps);

@@ -76,10 +76,11 @@ impl FilterStage<'_> {
         let (mut places, mut begun) = (Vec::new(), Vec::new());
         for (place, (case, completions)) in cases.iter().zip(completions).enumerate() {
             let Some(completion) = completions.into_iter().next() else { continue };
-            if let Ok(Reply::Filter { think: Some(think), .. }) =
+            if let Ok(Reply::Filter { think: Some(_), .. }) =
                 self.stage.parse(case, &completion.text)
+                && let Some((thought, _)) = completion.text.split_once("<answer>")
             {
-                let reply_prefix = format!("<think>{think}</think><answer>");
+                let reply_prefix = format!("{thought}<answer>");
                 places.push(place);
                 begun.push(Prompt { reply_prefix, ..prompts[place].clone() });
             }
