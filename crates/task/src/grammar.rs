@@ -152,7 +152,7 @@ impl Grammar {
     pub fn render(&self, reply: &Reply) -> String {
         let mut text = String::new();
         if let Some(think) = reply.think().filter(|_| self.think) {
-            text.extend([THINK[0], think, THINK[1]]);
+            text.extend([THINK[0], self.blank(), think, THINK[1]]);
         }
         match reply {
             Reply::Filter { helps, .. } => {
@@ -160,12 +160,7 @@ impl Grammar {
             }
             Reply::Rank { order, answer, citations, .. } => {
                 let order = self.notation.render(order);
-                text.extend([RANK[0], &order, RANK[1], ANSWER[0]]);
-                if self.notation == OrderNotation::Labels {
-                    // So the answer's first word is the token that it is in a sentence.
-                    text.push(' ');
-                }
-                text.push_str(answer);
+                text.extend([RANK[0], &order, RANK[1], ANSWER[0], self.blank(), answer]);
                 if !citations.is_empty() {
                     text.push(' ');
                     text.push_str(&OrderNotation::Labels.render(citations));
@@ -174,6 +169,14 @@ impl Grammar {
             }
         }
         text
+    }
+
+    /// In the compact style, so that a section's first word is the token that it is in a sentence.
+    fn blank(&self) -> &'static str {
+        match self.notation {
+            OrderNotation::List => "",
+            OrderNotation::Labels => " ",
+        }
     }
 
     fn tags(&self) -> Vec<&'static str> {

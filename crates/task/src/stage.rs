@@ -180,11 +180,15 @@ impl Stage {
     }
 }
 
-/// The example's steps about shown documents, each after its document's label.
+/// The example's steps about shown documents, each after its document's title and label: the title
+/// is copied from the question or found by what it asks, and what follows a title that was just
+/// said again is far easier to find than a label out of nothing.
 fn steps(case: &Case, example: &Example) -> Vec<String> {
     let steps = example.steps.iter().filter_map(|step| {
         let label = case.label_of(&step.document)?;
-        Some(format!("[{label}] {}", neutral(&step.text)))
+        let title = neutral(&case.document(label)?.title);
+        let place = format!("{title} [{label}]");
+        Some(format!("{}: {}", place.trim_start(), neutral(&step.text)))
     });
     steps.collect()
 }
