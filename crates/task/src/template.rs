@@ -111,22 +111,22 @@ impl Template {
     }
 
     fn render_document(&self, label: usize, document: &Document, parts: &mut Parts) {
-        let kind = match (self.style, &document.content) {
-            (PromptStyle::Compact, Content::Text(_) | Content::Image(_)) => String::new(),
-            _ => format!(" ({})", document.modality()),
+        let said = match &document.content {
+            Content::Text(text) => neutral(text),
+            Content::Table(table) => neutral(&table.name),
+            Content::Image(_) => String::new(),
         };
-        parts.text(&format!("[{label}]{kind}"));
         let title = neutral(&document.title);
+        parts.text(&match self.style {
+            PromptStyle::Standard => {
+                format!("[{label}] ({}){}", document.modality(), joined(&[&title, &said]))
+            }
+            PromptStyle::Compact => compact_head(&title, label, &said),
+        });
         match &document.content {
-            Content::Text(text) => {
-                parts.text(&joined(&[&title, &neutral(text)]));
-            }
-            Content::Table(table) => {
-                parts.text(&joined(&[&title, &neutral(&table.name)]));
-                parts.text(&self.render_table(table));
-            }
+            Content::Text(_) => {}
+            Content::Table(table) => parts.text(&self.render_table(table)),
             Content::Image(image) => {
-                parts.text(&joined(&[&title]));
                 parts.text(if self.style == PromptStyle::Standard { "\n" } else { " " });
                 parts.image(image);
             }
@@ -158,6 +158,13 @@ impl Template {
         }
         text
     }
+}
+
+/// The label after the title, as in a reasoning that names both: a small model that says a title
+/// again finds its label as the word that comes next.
+fn compact_head(title: &str, label: usize, said: &str) -> String {
+    let place = if title.is_empty() { format!("[{label}]") } else { format!(" {title} [{label}]") };
+    if said.is_empty() { place } else { format!("{place}: {said}") }
 }
 
 fn markdown_row(row: &[String]) -> String {
