@@ -144,7 +144,7 @@ impl Stage {
         let gold = case.gold_labels(&example.gold);
         if self.name == StageName::Filter {
             let helps = !gold.is_empty();
-            let think = self.grammar.think.then(|| verdict_reason(case, example, helps));
+            let think = self.grammar.think.then(|| self.verdict_reason(case, example, helps));
             return Reply::Filter { think, helps };
         }
         let shown = 1..=case.documents.len();
@@ -161,7 +161,7 @@ impl Stage {
     }
 
     fn reasoning(&self, case: &Case, example: &Example, gold: &[usize], rest: &[usize]) -> String {
-        let mut sentences = steps(case, example);
+        let mut sentences = self.steps(case, example);
         if sentences.is_empty() || !case.is_answerable(&example.gold) {
             sentences = vec![match gold {
                 [] => "No document holds the answer.".into(),
@@ -178,27 +178,28 @@ impl Stage {
         }
         sentences.join(" ")
     }
-}
 
-/// The example's steps about shown documents, each after its document's title and label: the title
-/// is copied from the question or found by what it asks, and what follows a title that was just
-/// said again is far easier to find than a label out of nothing.
-fn steps(case: &Case, example: &Example) -> Vec<String> {
-    let steps = example.steps.iter().filter_map(|step| {
-        let label = case.label_of(&step.document)?;
-        let title = neutral(&case.document(label)?.title);
-        let place = format!("{title} [{label}]");
-        Some(format!("{}: {}", place.trim_start(), neutral(&step.text)))
-    });
-    steps.collect()
-}
+    /// The example's steps about shown documents, each after its document's title and label: the
+    /// title is copied from the question or found by what it asks, and the label of a title that
+    /// was just said again is far easier to find than one out of nothing.
+    fn steps(&self, case: &Case, example: &Example) -> Vec<String> {
+        let between = if self.template.style() == PromptStyle::Standard { " " } else { "" };
+        let steps = example.steps.iter().filter_map(|step| {
+            let label = case.label_of(&step.document)?;
+            let title = neutral(&case.document(label)?.title);
+            let place = format!("{title}{between}[{label}]");
+            Some(format!("{}: {}", place.trim_start(), neutral(&step.text)))
+        });
+        steps.collect()
+    }
 
-fn verdict_reason(case: &Case, example: &Example, helps: bool) -> String {
-    let steps = steps(case, example);
-    match (steps.is_empty() || !helps, helps) {
-        (false, _) => steps.join(" "),
-        (true, true) => "It holds what the answer needs.".into(),
-        (true, false) => "It does not hold what the answer needs.".into(),
+    fn verdict_reason(&self, case: &Case, example: &Example, helps: bool) -> String {
+        let steps = self.steps(case, example);
+        match (steps.is_empty() || !helps, helps) {
+            (false, _) => steps.join(" "),
+            (true, true) => "It holds what the answer needs.".into(),
+            (true, false) => "It does not hold what the answer needs.".into(),
+        }
     }
 }
 

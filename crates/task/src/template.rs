@@ -161,9 +161,9 @@ impl Template {
 }
 
 /// The label after the title, as in a reasoning that names both: a small model that says a title
-/// again finds its label as the word that comes next.
+/// again finds its label as the very next token, which a blank between them would be instead.
 fn compact_head(title: &str, label: usize, said: &str) -> String {
-    let place = if title.is_empty() { format!("[{label}]") } else { format!(" {title} [{label}]") };
+    let place = if title.is_empty() { format!("[{label}]") } else { format!(" {title}[{label}]") };
     if said.is_empty() { place } else { format!("{place}: {said}") }
 }
 

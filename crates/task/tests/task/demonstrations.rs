@@ -25,7 +25,7 @@ fn the_compact_demonstration_is_the_steps_alone() {
     let example = example(&case, gold(&["d3", "d1", "d3"], &["big", "tall"]), &steps);
     let stage = Stage::rank(PromptStyle::Compact, true);
     let written = stage.render(&stage.demonstration(&case, &example));
-    let expected = "<think> Kite (2) [3]: Kite is (9) red. [1]: Red is big.</think>\
+    let expected = "<think> Kite (2)[3]: Kite is (9) red. [1]: Red is big.</think>\
                     <rank>[3][1][2][4]</rank><answer> big; tall [3][1]</answer>";
     assert_eq!(written, expected);
 }
