@@ -53,14 +53,14 @@ pub(crate) struct DemoSize {
 impl Default for DemoSize {
     fn default() -> Self {
         Self {
-            train: 1600,
-            dev: 64,
+            train: 2400,
+            dev: 128,
             calibration: 1000,
             test: 600,
             filter_steps: 40,
-            rank_prompts: 16,
-            rank_steps: 60,
-            sft_steps: [60, 120],
+            rank_prompts: 32,
+            rank_steps: 90,
+            sft_steps: [40, 280],
             resamples: RESAMPLES,
         }
     }
