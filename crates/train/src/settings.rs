@@ -277,11 +277,11 @@ impl GrpoSettings {
     }
 
     /// For the built-in small model. Differences from `robust`: 48 (filter) or 32 (rank) prompts a
-    /// step; learning rate 1e-3 with a floor of a tenth; adapter of rank 16; no KL (the reference pass is a third of a step's time); at most
-    /// 8 (filter) or 128 (rank) new tokens; up to 15 documents and all of them from the start
-    /// (the base has seen whole lists); one retry; hard negatives only, two of them; 1,024 tokens
-    /// a pass, so that several passes run side by side; the filter's gradient computed exactly;
-    /// evaluated and saved more often.
+    /// step; learning rate 1e-3 with a floor of a tenth; adapter of rank 16; no KL (the reference
+    /// pass is a third of a step's time); at most 8 (filter) or 128 (rank) new tokens; up to 15
+    /// documents and all of them from the start (the base has seen whole lists); one retry; hard
+    /// negatives only, two of them; 1,024 tokens a pass, so that several passes run side by side;
+    /// the filter's gradient computed exactly; evaluated and saved more often.
     pub fn demo(stage: StageName) -> Self {
         let robust = Self::robust(stage);
         let (estimator, max_completion_tokens) = match stage {
