@@ -57,10 +57,10 @@ impl Default for DemoSize {
             dev: 128,
             calibration: 1000,
             test: 600,
-            filter_steps: 40,
+            filter_steps: 80,
             rank_prompts: 32,
             rank_steps: 90,
-            sft_steps: [40, 280],
+            sft_steps: [80, 280],
             resamples: RESAMPLES,
         }
     }

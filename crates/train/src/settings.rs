@@ -280,8 +280,9 @@ impl GrpoSettings {
     /// step; learning rate 1e-3 with a floor of a tenth; adapter of rank 16; no KL (the reference
     /// pass is a third of a step's time); at most 8 (filter) or 128 (rank) new tokens; up to 15
     /// documents and all of them from the start (the base has seen whole lists); one retry; hard
-    /// negatives only, two of them; 1,024 tokens a pass, so that several passes run side by side;
-    /// the filter's gradient computed exactly; evaluated and saved more often.
+    /// negatives only, two of them, and gold documents of three times their weight (which of the
+    /// look-alikes of a second hop is gold, one document cannot tell); 1,024 tokens a pass, so that
+    /// several passes run side by side; the filter's gradient computed exactly.
     pub fn demo(stage: StageName) -> Self {
         let robust = Self::robust(stage);
         let (estimator, max_completion_tokens) = match stage {
@@ -300,6 +301,7 @@ impl GrpoSettings {
                 hard_negatives: 2,
                 mined_negatives: 0,
                 easy_negatives: 0,
+                positive_weight: 3.0,
                 max_documents: 15,
                 curriculum: Curriculum::Off,
                 ..robust.cases
@@ -307,7 +309,7 @@ impl GrpoSettings {
             loss: LossRule { beta: 0.0, ..robust.loss },
             schedule: Schedule { learning_rate: 1e-3, floor: 0.1, ..robust.schedule },
             lora: LoraSettings { r: 16, alpha: 32.0, ..robust.lora },
-            cadence: Cadence { evaluate: 10, checkpoint: 10, samples: 10 },
+            cadence: Cadence { evaluate: 20, checkpoint: 20, samples: 20 },
             ..robust
         }
     }
