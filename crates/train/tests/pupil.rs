@@ -58,20 +58,23 @@ impl Progress for StopAfter<'_> {
     }
 }
 
-/// Lessons of the reply's form: as many say Yes as No.
+/// Lessons of the reply's form: each prompt is answered by Yes and by No, so that the policy stays
+/// undecided.
 fn lessons() -> Vec<Lesson> {
-    let lesson = |(n, example): (usize, Example)| {
+    let lesson = |example: Example| {
         let case = Case::pointwise(&example.question, &example.candidates[1]);
-        let verdict = if n % 2 == 0 { "Yes" } else { "No" };
-        Lesson { prompt: stage().prompt(&case), reply: format!("<answer>{verdict}</answer>") }
+        ["Yes", "No"].map(|verdict| Lesson {
+            prompt: stage().prompt(&case),
+            reply: format!("<answer>{verdict}</answer>"),
+        })
     };
-    examples(4).into_iter().enumerate().map(lesson).collect()
+    examples(4).into_iter().flat_map(lesson).collect()
 }
 
 fn learn_form(policy: &Policy, place: &Path, stop_after: usize) {
     let mut settings = SftSettings::from_scratch();
     settings.steps = Some(24);
-    settings.lessons_per_step = 4;
+    settings.lessons_per_step = 8;
     settings.schedule.learning_rate = 1e-2;
     settings.cadence = Cadence { evaluate: 0, checkpoint: 9, samples: 0 };
     let folder = RunFolder::open(place, &settings).unwrap();
@@ -128,6 +131,7 @@ fn p_yes(pupil: &Pupil<'_>) -> f64 {
 fn reinforce(policy: &Policy, place: &Path, estimator: Estimator, stop_after: usize) -> f64 {
     let mut settings = GrpoSettings::demo(StageName::Filter);
     settings.estimator = estimator;
+    settings.cases.positive_weight = 1.0;
     settings.steps = Some(12);
     settings.prompts_per_step = 4;
     settings.cases.hard_negatives = 0;

@@ -27,6 +27,7 @@ fn stage() -> Stage {
 fn settings(estimator: Estimator) -> GrpoSettings {
     let mut settings = GrpoSettings::demo(StageName::Filter);
     settings.estimator = estimator;
+    settings.cases.positive_weight = 1.0;
     settings.steps = Some(20);
     settings.prompts_per_step = 4;
     settings.cases.hard_negatives = 0;

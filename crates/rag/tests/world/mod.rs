@@ -129,18 +129,15 @@ pub(crate) fn writer() -> ScriptedGenerate {
         check_pictures(prompt)?;
         let text = prompt_text(prompt);
         let label = |title: &str| -> Option<usize> {
-            let is_labelled = |n: &usize| {
-                ["", "(table) "].iter().any(|kind| text.contains(&format!("[{n}] {kind}{title}")))
-            };
-            (1..=9).find(is_labelled)
+            (1..=9).find(|n| text.contains(&format!("\n {title}[{n}]")))
         };
-        let shown = (1..=9).take_while(|n| text.contains(&format!("[{n}] "))).count();
+        let shown = (1..=9).take_while(|n| text.contains(&format!("[{n}]"))).count();
         let order = |first: &[Option<usize>]| -> String {
             let mut order: Vec<usize> = first.iter().flatten().copied().collect();
             order.extend((1..=shown).filter(|n| !first.contains(&Some(*n))));
             order.iter().fold(String::new(), |text, n| text + &format!("[{n}]"))
         };
-        let (olm, towns, flag) = (label("Olm"), label("Towns"), label("Flag"));
+        let (olm, towns, flag) = (label("Olm"), label("Towns"), label("Flag of Olm"));
         let named = |label: Option<usize>| label.map_or(String::new(), |n| format!("[{n}]"));
         Ok(if text.contains("unreadable") {
             "<answer>cheese".to_owned()
