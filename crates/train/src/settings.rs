@@ -304,7 +304,6 @@ impl GrpoSettings {
                 positive_weight: 3.0,
                 max_documents: 15,
                 curriculum: Curriculum::Off,
-                ..robust.cases
             },
             loss: LossRule { beta: 0.0, ..robust.loss },
             schedule: Schedule { learning_rate: 1e-3, floor: 0.1, ..robust.schedule },
