@@ -60,7 +60,7 @@ impl Default for DemoSize {
             filter_steps: 80,
             rank_prompts: 32,
             rank_steps: 90,
-            sft_steps: [80, 280],
+            sft_steps: [128, 212],
             resamples: RESAMPLES,
         }
     }
