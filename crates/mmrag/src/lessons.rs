@@ -50,7 +50,7 @@ pub(crate) struct Phase {
     /// Share of the read and rank lessons that reason before they rank.
     pub(crate) reasoning: f64,
     /// The kinds of question that are learned last: half of a quiz is of them. One that stands in
-    /// it twice comes twice as often.
+    /// it twice comes twice as often; if there are none, all kinds are drawn from.
     #[serde(default = "slow_kinds")]
     pub(crate) slow: Vec<Kind>,
     /// Share of the rank lessons that are of the slow kinds alone.
@@ -59,6 +59,12 @@ pub(crate) struct Phase {
     /// Share of the filter lessons that are on texts alone.
     #[serde(default)]
     pub(crate) filter_texts: f64,
+}
+
+impl Phase {
+    fn slow(&self) -> Option<Vec<Kind>> {
+        (!self.slow.is_empty()).then(|| self.slow.clone())
+    }
 }
 
 fn slow_kinds() -> Vec<Kind> {
@@ -217,7 +223,7 @@ impl LessonPlan {
         let count = draws.random_range(least..=most.max(least));
         let (mut asked, mut documents) = (Vec::new(), Vec::new());
         while documents.len() < count {
-            let kinds = draws.random_bool(0.5).then(|| phase.slow.clone());
+            let kinds = draws.random_bool(0.5).then(|| phase.slow()).flatten();
             let options = AtlasOptions { candidates: 1..=4, kinds };
             let index = (world >> 32) + asked.len() as u64;
             let example = atlas::example(world, NameSplit::Sft, index, &options);
@@ -256,7 +262,7 @@ impl LessonPlan {
     }
 
     fn rank(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
-        let kinds = happens(phase.slow_ranks, draws).then(|| phase.slow.clone());
+        let kinds = happens(phase.slow_ranks, draws).then(|| phase.slow()).flatten();
         let options = AtlasOptions { kinds, ..AtlasOptions::default() };
         let example = atlas::example(world, NameSplit::Sft, world >> 32, &options);
         let [least, most] = phase.documents;
@@ -426,6 +432,25 @@ mod tests {
             let (a, b) = (plan.lesson(index).unwrap(), again.lesson(index).unwrap());
             assert_eq!((a.prompt, a.reply), (b.prompt, b.reply));
         }
+    }
+
+    #[test]
+    fn without_slow_kinds_all_are_drawn_from() {
+        let mut plan = plan();
+        plan.phases.iter_mut().for_each(|phase| phase.slow.clear());
+        assert!((0..60).all(|index| plan.lesson(index).is_some()));
+    }
+
+    #[test]
+    fn the_run_file_of_the_built_in_model_names_known_kinds() {
+        let text = include_str!("../runs/base.toml");
+        let run: toml::Table = toml::from_str(text).unwrap();
+        let phases: Vec<Phase> = run["phases"].clone().try_into().unwrap();
+        assert!(phases.iter().all(|phase| phase.lessons > 0 && !phase.slow.is_empty()));
+        let unknown = text.replacen("\"TableQ\"", "\"TableX\"", 1);
+        let run: toml::Table = toml::from_str(&unknown).unwrap();
+        let error = run["phases"].clone().try_into::<Vec<Phase>>().unwrap_err().to_string();
+        assert!(error.contains("TableX") && error.contains("Compose(TextQ,TextQ)"), "{error}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ fn run_file(folder: &Path, name: &str) -> String {
     let text = format!(
         "preset = 'demo'\nout = '{}'\n[data]\nfolder = '{}'\ndev_questions = 2\n[training]\nseed = 3\n\
          steps = {STEPS}\nprompts_per_step = 2\n[training.rollout]\ngroup_size = 4\nretries = 0\n\
-         max_completion_tokens = 96\n[training.cases]\nmax_documents = 4\n[training.cadence]\nevaluate = {STEPS}\ncheckpoint = 1\n",
+         max_completion_tokens = 96\n[training.cases]\nmax_documents = 4\n\
+         [training.cadence]\nevaluate = {STEPS}\ncheckpoint = 1\n",
         out.display(),
         atlas.display(),
     );

@@ -339,5 +339,8 @@ mod tests {
         folder.cut(Some(2)).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n");
         assert_eq!(fs::read_dir(place.path().join("samples")).unwrap().count(), 2);
+        folder.cut(None).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "");
+        assert_eq!(fs::read_dir(place.path().join("samples")).unwrap().count(), 0);
     }
 }

@@ -171,6 +171,21 @@ fn the_best_checkpoint_is_kept() {
 }
 
 #[test]
+fn what_a_training_begins_with_is_kept_if_nothing_is_better() {
+    let place = tempfile::tempdir().unwrap();
+    let mut settings = settings(Estimator::Exact);
+    // What does not help pulls P(Yes) down, and with it the score.
+    settings.cases.hard_negatives = 2;
+    settings.cases.easy_negatives = 1;
+    settings.prompts_per_step = 8;
+    settings.cadence.evaluate = 3;
+    let (outcome, _) = grpo(place.path(), &settings, None, usize::MAX).unwrap();
+    assert_eq!(outcome.best.unwrap().step, 0);
+    let best = outcome.best_checkpoint.unwrap();
+    assert!(best.ends_with("step-000000") && best.join("weights/table.safetensors").exists());
+}
+
+#[test]
 fn threads_and_passes_change_nothing() {
     let run = |threads: usize, tokens_per_pass: usize| {
         let place = tempfile::tempdir().unwrap();
