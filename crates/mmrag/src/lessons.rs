@@ -4,11 +4,12 @@
 //! drawn from names of the `sft` split: no entity of these lessons is ever trained on by
 //! reinforcement or asked about in an evaluation.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use mmrag_core::{Content, Document, Example, Message, Part, Prompt, Question, QuestionId, Role};
 use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
-use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName, Template, named_cells};
+use mmrag_task::{Case, FilterMode, PromptStyle, Reply, Stage, StageName, Template, named_cells};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ const SLOW_KINDS: [Kind; 9] = [
     Kind::IntersectImageTable,
     Kind::Unanswerable,
 ];
+
+/// How reasoning by a search begins: one choice at the start decides between the two ways.
+const SURVEY: &str = "Look at each. ";
 
 /// A stretch of the training with one mixture of lessons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +63,14 @@ pub(crate) struct Phase {
     /// Share of the filter lessons that are on texts alone.
     #[serde(default)]
     pub(crate) filter_texts: f64,
+    /// Share of the filter and rank lessons whose distractors are those that are most like a gold
+    /// document, as a filter leaves them: what differs is the name.
+    #[serde(default)]
+    pub(crate) alike: f64,
+    /// Of the reasoned lessons on something that the question describes instead of naming, the
+    /// share that looks at each thing it may be; the others go to the right one straight away.
+    #[serde(default)]
+    pub(crate) survey: f64,
 }
 
 impl Phase {
@@ -110,7 +122,7 @@ impl Demonstrations {
         match self.stage.name {
             StageName::Filter => {
                 let example = self.examples.get(index / 2)?;
-                Some(verdict(&self.stage, example, index.is_multiple_of(2), &mut draws))
+                Some(verdict(&self.stage, example, index.is_multiple_of(2), 0.0, &mut draws))
             }
             StageName::Rank => {
                 let example = self.examples.get(index)?;
@@ -225,26 +237,29 @@ impl LessonPlan {
         while documents.len() < count {
             let kinds = draws.random_bool(0.5).then(|| phase.slow()).flatten();
             let options = AtlasOptions { candidates: 1..=4, kinds };
-            let index = (world >> 32) + asked.len() as u64;
-            let example = atlas::example(world, NameSplit::Sft, index, &options);
-            for candidate in &example.candidates {
+            let exercise = Exercise::new(world, (world >> 32) + asked.len() as u64, options);
+            for candidate in &exercise.example.candidates {
                 if !documents.contains(candidate) {
                     documents.push(candidate.clone());
                 }
             }
-            asked.push(example);
+            asked.push(exercise);
         }
-        let texts: Vec<&str> = asked.iter().map(|example| example.question.text.as_str()).collect();
+        let text = |exercise: &Exercise| exercise.example.question.text.clone();
+        let texts: Vec<String> = asked.iter().map(text).collect();
         let question =
             Question { id: QuestionId::new("quiz"), text: texts.join(" "), images: Vec::new() };
         let case = Case::listwise(&question, &documents, draws.random());
-        let replies = asked.iter().map(|example| self.solved(&case, example));
-        Composed { prompt: self.quiz.render(&case), reply: replies.collect::<Vec<_>>().join("\n") }
+        let replies: Vec<String> = asked
+            .iter()
+            .map(|exercise| self.solved(&case, exercise, happens(phase.survey, draws)))
+            .collect();
+        Composed { prompt: self.quiz.render(&case), reply: replies.join("\n") }
     }
 
     /// The reasoning and answer to one question of a quiz, without an order.
-    fn solved(&self, case: &Case, example: &Example) -> String {
-        let reply = self.reasoned.render(&self.reasoned.demonstration(case, example));
+    fn solved(&self, case: &Case, exercise: &Exercise, surveys: bool) -> String {
+        let reply = exercise.reply(&self.reasoned, case, surveys);
         let parts = reply.split_once("<rank>");
         let parts = parts.and_then(|(head, rest)| Some((head, rest.split_once("</rank>")?.1)));
         parts.map_or_else(String::new, |(head, tail)| format!("{head}{tail}"))
@@ -258,24 +273,74 @@ impl LessonPlan {
         if happens(phase.filter_texts, draws) && example.candidates.iter().any(is_text) {
             example.candidates.retain(is_text);
         }
-        verdict(&self.filter, &example, wants_gold, draws)
+        verdict(&self.filter, &example, wants_gold, phase.alike, draws)
     }
 
     fn rank(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let kinds = happens(phase.slow_ranks, draws).then(|| phase.slow()).flatten();
         let options = AtlasOptions { kinds, ..AtlasOptions::default() };
-        let example = atlas::example(world, NameSplit::Sft, world >> 32, &options);
+        let exercise = Exercise::new(world, world >> 32, options);
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
-        let shown = gold_and_distractors(&example, count, draws);
+        let alike = happens(phase.alike, draws);
+        let shown = gold_and_distractors(&exercise.example, count, alike, draws);
         let stage = self.rank_stage(phase, draws);
-        demonstration(stage, &example, &shown, draws.random())
+        let case = Case::listwise(&exercise.example.question, &shown, draws.random());
+        let reply = exercise.reply(stage, &case, happens(phase.survey, draws));
+        Composed { prompt: stage.prompt(&case), reply }
     }
 
     fn rank_stage(&self, phase: &Phase, draws: &mut ChaCha8Rng) -> &Stage {
         let reasons = draws.random_bool(phase.reasoning.clamp(0.0, 1.0));
         if reasons { &self.reasoned } else { &self.direct }
     }
+}
+
+/// A question of the atlas with the place it came from.
+struct Exercise {
+    world: u64,
+    index: u64,
+    options: AtlasOptions,
+    example: Example,
+}
+
+impl Exercise {
+    fn new(world: u64, index: u64, options: AtlasOptions) -> Self {
+        let example = atlas::example(world, NameSplit::Sft, index, &options);
+        Self { world, index, options, example }
+    }
+
+    /// The right reply, by the short way or by a search where there is something to search.
+    fn reply(&self, stage: &Stage, case: &Case, surveys: bool) -> String {
+        let mut example = self.example.clone();
+        in_reading_order(&mut example, case);
+        let shown: Vec<_> = case.documents.iter().map(|document| document.id.clone()).collect();
+        let search = || {
+            atlas::survey(self.world, NameSplit::Sft, self.index, &self.options, &shown)
+                .filter(|_| surveys && stage.grammar.think)
+        };
+        let Some(steps) = search() else {
+            return stage.render(&stage.demonstration(case, &example));
+        };
+        let mut reply = stage.demonstration(case, &Example { steps, ..example });
+        if let Reply::Rank { think: Some(think), .. } = &mut reply {
+            think.insert_str(0, SURVEY);
+        }
+        stage.render(&reply)
+    }
+}
+
+/// Where each document has an answer of its own, they are told in the order they are read in.
+fn in_reading_order(example: &mut Example, case: &Case) {
+    let gold = &mut example.gold;
+    if gold.documents.len() != gold.answers.len() || gold.documents.len() != example.steps.len() {
+        return;
+    }
+    let mut order: Vec<usize> = (0..gold.documents.len()).collect();
+    order.sort_by_key(|&at| case.label_of(&gold.documents[at]));
+    gold.documents = order.iter().map(|&at| gold.documents[at].clone()).collect();
+    gold.answers = order.iter().map(|&at| gold.answers[at].clone()).collect();
+    example.steps = order.iter().map(|&at| example.steps[at].clone()).collect();
 }
 
 fn describe_picture(world: u64) -> Composed {
@@ -313,6 +378,8 @@ pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
         slow: slow_kinds(),
         slow_ranks: 0.0,
         filter_texts: 0.0,
+        alike: 0.0,
+        survey: 0.5,
     };
     let plan = LessonPlan::new(0, vec![even]);
     (0..count).filter_map(move |index| plan.lesson(index)).flat_map(|lesson| {
@@ -345,9 +412,19 @@ fn weighted<const N: usize>(draws: &mut ChaCha8Rng, weights: [f64; N]) -> usize 
 }
 
 /// The lesson of a gold document, or of another; of what there is if there is none of the kind.
-fn verdict(stage: &Stage, example: &Example, of_gold: bool, draws: &mut ChaCha8Rng) -> Composed {
-    let (gold, others) = split_gold(example);
+fn verdict(
+    stage: &Stage,
+    example: &Example,
+    of_gold: bool,
+    alike: f64,
+    draws: &mut ChaCha8Rng,
+) -> Composed {
+    let (gold, mut others) = split_gold(example);
     let is_gold = (of_gold && !gold.is_empty()) || others.is_empty();
+    if !is_gold && happens(alike, draws) {
+        let most = others.iter().map(|other| likeness(other, &gold)).max();
+        others.retain(|other| Some(likeness(other, &gold)) == most);
+    }
     let pool = if is_gold { &gold } else { &others };
     let document = &pool[draws.random_range(0..pool.len())];
     lesson_of(stage, &Case::pointwise(&example.question, document), example)
@@ -372,6 +449,29 @@ fn split_gold(example: &Example) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
     example.candidates.iter().cloned().partition(is_gold)
 }
 
+/// How many of a thousand words, names aside, a document shares with the gold document that it is
+/// most like: of the same relation of another thing, or of a picture of its like, all.
+fn likeness(document: &Document, gold: &[Arc<Document>]) -> usize {
+    let found = words(document);
+    let share = |gold: &Arc<Document>| {
+        let wanted = words(gold);
+        1000 * found.intersection(&wanted).count() / found.union(&wanted).count().max(1)
+    };
+    gold.iter().map(share).max().unwrap_or(0)
+}
+
+/// The words of a document that are no names, and what sort of document it is.
+fn words(document: &Document) -> HashSet<String> {
+    let (sort, said) = match &document.content {
+        Content::Text(text) => ("<text>", text.clone()),
+        Content::Table(table) => ("<table>", table.header.join(" ")),
+        Content::Image(_) => ("<image>", String::new()),
+    };
+    let words = document.title.split_whitespace().chain(said.split_whitespace());
+    let plain = words.filter(|word| !word.starts_with(char::is_uppercase)).map(str::to_owned);
+    plain.chain([sort.to_owned()]).collect()
+}
+
 /// What a text or a table says.
 fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
     let text = match &document.content {
@@ -386,16 +486,23 @@ fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
     Some((document.clone(), format!(" {text}")))
 }
 
-/// Every gold document, and distractors drawn until there are `count`.
+/// Every gold document, and distractors drawn until there are `count`: any, or the most alike.
 fn gold_and_distractors(
     example: &Example,
     count: usize,
+    alike: bool,
     draws: &mut ChaCha8Rng,
 ) -> Vec<Arc<Document>> {
     let (mut shown, mut others) = split_gold(example);
-    while shown.len() < count && !others.is_empty() {
-        shown.push(others.swap_remove(draws.random_range(0..others.len())));
+    let mut drawn = Vec::new();
+    while !others.is_empty() {
+        drawn.push(others.swap_remove(draws.random_range(0..others.len())));
     }
+    if alike {
+        drawn.sort_by_cached_key(|other| std::cmp::Reverse(likeness(other, &shown)));
+    }
+    let missing = count.saturating_sub(shown.len());
+    shown.extend(drawn.into_iter().take(missing));
     shown
 }
 
@@ -419,6 +526,8 @@ mod tests {
             slow: vec![Kind::TableQ],
             slow_ranks: 1.0,
             filter_texts: 0.5,
+            alike: 0.5,
+            survey: 0.5,
         };
         LessonPlan::new(3, vec![phase(20, 1.0, 0.0), phase(40, 0.0, 1.0)])
     }

@@ -110,6 +110,19 @@ impl Kind {
         )
     }
 
+    /// Whether the second document is found by what the first one says.
+    pub(crate) fn is_two_hop(self) -> bool {
+        matches!(
+            self,
+            Self::ComposeTextText
+                | Self::ComposeImageText
+                | Self::ComposeTextImage
+                | Self::ComposeImageTable
+                | Self::ComposeTableImage
+                | Self::ComposeTextTable
+        )
+    }
+
     /// Of a hundred questions, this many are of the kind.
     pub fn percent(self) -> usize {
         match self {

@@ -18,13 +18,14 @@ mod picture;
 mod relations;
 mod scene;
 mod single;
+mod survey;
 mod world;
 mod write;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use mmrag_core::{Document, Example};
+use mmrag_core::{Document, DocumentId, Example, Step};
 
 use draw::Draw;
 use names::{Name, Sort};
@@ -70,6 +71,24 @@ impl Default for AtlasOptions {
 /// When `options.kinds` is an empty list or `options.candidates` an empty range.
 pub fn example(seed: u64, split: NameSplit, index: u64, options: &AtlasOptions) -> Example {
     scene(seed, split, index, options).example()
+}
+
+/// How one finds what the question at an index describes instead of naming, when its documents are
+/// read in the order `shown`: every step of the search, those in vain too. Nothing where the
+/// question names what it asks about. The question's own steps are the short way: of the documents
+/// that support the answer alone.
+///
+/// # Panics
+///
+/// As [`example`].
+pub fn survey(
+    seed: u64,
+    split: NameSplit,
+    index: u64,
+    options: &AtlasOptions,
+    shown: &[DocumentId],
+) -> Option<Vec<Step>> {
+    survey::survey(&scene(seed, split, index, options), shown)
 }
 
 /// A single-document lesson: one simple question, and the one document that answers it.
