@@ -4,16 +4,24 @@
 //! drawn from names of the `sft` split: no entity of these lessons is ever trained on by
 //! reinforcement or asked about in an evaluation.
 
-use std::collections::HashSet;
+mod demonstrations;
+mod distractors;
+mod exercise;
+
 use std::sync::Arc;
 
 use mmrag_core::{Content, Document, Example, Message, Part, Prompt, Question, QuestionId, Role};
 use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
-use mmrag_task::{Case, FilterMode, PromptStyle, Reply, Stage, StageName, Template, named_cells};
+use mmrag_task::{Case, FilterMode, PromptStyle, Stage, Template, named_cells};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+pub(crate) use demonstrations::Demonstrations;
+use demonstrations::{demonstration, verdict};
+use distractors::gold_and_distractors;
+use exercise::Exercise;
 
 /// The kinds of question that are learned last, if a phase names no others.
 const SLOW_KINDS: [Kind; 9] = [
@@ -27,9 +35,6 @@ const SLOW_KINDS: [Kind; 9] = [
     Kind::IntersectImageTable,
     Kind::Unanswerable,
 ];
-
-/// How reasoning by a search begins: one choice at the start decides between the two ways.
-const SURVEY: &str = "Look at each. ";
 
 /// A stretch of the training with one mixture of lessons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,44 +97,6 @@ pub(crate) struct LessonPlan {
     filter: Stage,
     reasoned: Stage,
     direct: Stage,
-}
-
-/// The right replies of a stage to a data set's questions: one lesson a question for the ranker,
-/// and for the filter one on a gold document and one on another, turn by turn.
-pub(crate) struct Demonstrations {
-    stage: Stage,
-    examples: Vec<Example>,
-    seed: u64,
-}
-
-impl Demonstrations {
-    /// The demonstrations of `stage` on `examples`.
-    pub(crate) fn new(stage: Stage, examples: Vec<Example>, seed: u64) -> Self {
-        Self { stage, examples, seed }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        match self.stage.name {
-            StageName::Filter => 2 * self.examples.len(),
-            StageName::Rank => self.examples.len(),
-        }
-    }
-
-    /// Demonstration `index`, or nothing past the end.
-    pub(crate) fn lesson(&self, index: usize) -> Option<Composed> {
-        let mut draws = stream(self.seed, index);
-        match self.stage.name {
-            StageName::Filter => {
-                let example = self.examples.get(index / 2)?;
-                Some(verdict(&self.stage, example, index.is_multiple_of(2), 0.0, &mut draws))
-            }
-            StageName::Rank => {
-                let example = self.examples.get(index)?;
-                Some(demonstration(&self.stage, example, &example.candidates, draws.random()))
-            }
-        }
-    }
 }
 
 /// What a prompt should be answered with.
@@ -296,53 +263,6 @@ impl LessonPlan {
     }
 }
 
-/// A question of the atlas with the place it came from.
-struct Exercise {
-    world: u64,
-    index: u64,
-    options: AtlasOptions,
-    example: Example,
-}
-
-impl Exercise {
-    fn new(world: u64, index: u64, options: AtlasOptions) -> Self {
-        let example = atlas::example(world, NameSplit::Sft, index, &options);
-        Self { world, index, options, example }
-    }
-
-    /// The right reply, by the short way or by a search where there is something to search.
-    fn reply(&self, stage: &Stage, case: &Case, surveys: bool) -> String {
-        let mut example = self.example.clone();
-        in_reading_order(&mut example, case);
-        let shown: Vec<_> = case.documents.iter().map(|document| document.id.clone()).collect();
-        let search = || {
-            atlas::survey(self.world, NameSplit::Sft, self.index, &self.options, &shown)
-                .filter(|_| surveys && stage.grammar.think)
-        };
-        let Some(steps) = search() else {
-            return stage.render(&stage.demonstration(case, &example));
-        };
-        let mut reply = stage.demonstration(case, &Example { steps, ..example });
-        if let Reply::Rank { think: Some(think), .. } = &mut reply {
-            think.insert_str(0, SURVEY);
-        }
-        stage.render(&reply)
-    }
-}
-
-/// Where each document has an answer of its own, they are told in the order they are read in.
-fn in_reading_order(example: &mut Example, case: &Case) {
-    let gold = &mut example.gold;
-    if gold.documents.len() != gold.answers.len() || gold.documents.len() != example.steps.len() {
-        return;
-    }
-    let mut order: Vec<usize> = (0..gold.documents.len()).collect();
-    order.sort_by_key(|&at| case.label_of(&gold.documents[at]));
-    gold.documents = order.iter().map(|&at| gold.documents[at].clone()).collect();
-    gold.answers = order.iter().map(|&at| gold.answers[at].clone()).collect();
-    example.steps = order.iter().map(|&at| example.steps[at].clone()).collect();
-}
-
 fn describe_picture(world: u64) -> Composed {
     let (picture, reply) = atlas::description(world, NameSplit::Sft, world >> 32);
     let mut parts = vec![Part::Text("Describe.\n".to_owned())];
@@ -411,67 +331,6 @@ fn weighted<const N: usize>(draws: &mut ChaCha8Rng, weights: [f64; N]) -> usize 
     weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(N - 1)
 }
 
-/// The lesson of a gold document, or of another; of what there is if there is none of the kind.
-fn verdict(
-    stage: &Stage,
-    example: &Example,
-    of_gold: bool,
-    alike: f64,
-    draws: &mut ChaCha8Rng,
-) -> Composed {
-    let (gold, mut others) = split_gold(example);
-    let is_gold = (of_gold && !gold.is_empty()) || others.is_empty();
-    if !is_gold && happens(alike, draws) {
-        let most = others.iter().map(|other| likeness(other, &gold)).max();
-        others.retain(|other| Some(likeness(other, &gold)) == most);
-    }
-    let pool = if is_gold { &gold } else { &others };
-    let document = &pool[draws.random_range(0..pool.len())];
-    lesson_of(stage, &Case::pointwise(&example.question, document), example)
-}
-
-fn demonstration(
-    stage: &Stage,
-    example: &Example,
-    documents: &[Arc<Document>],
-    label_seed: u64,
-) -> Composed {
-    lesson_of(stage, &Case::listwise(&example.question, documents, label_seed), example)
-}
-
-fn lesson_of(stage: &Stage, case: &Case, example: &Example) -> Composed {
-    let reply = stage.demonstration(case, example);
-    Composed { prompt: stage.prompt(case), reply: stage.render(&reply) }
-}
-
-fn split_gold(example: &Example) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
-    let is_gold = |document: &Arc<Document>| example.gold.documents.contains(&document.id);
-    example.candidates.iter().cloned().partition(is_gold)
-}
-
-/// How many of a thousand words, names aside, a document shares with the gold document that it is
-/// most like: of the same relation of another thing, or of a picture of its like, all.
-fn likeness(document: &Document, gold: &[Arc<Document>]) -> usize {
-    let found = words(document);
-    let share = |gold: &Arc<Document>| {
-        let wanted = words(gold);
-        1000 * found.intersection(&wanted).count() / found.union(&wanted).count().max(1)
-    };
-    gold.iter().map(share).max().unwrap_or(0)
-}
-
-/// The words of a document that are no names, and what sort of document it is.
-fn words(document: &Document) -> HashSet<String> {
-    let (sort, said) = match &document.content {
-        Content::Text(text) => ("<text>", text.clone()),
-        Content::Table(table) => ("<table>", table.header.join(" ")),
-        Content::Image(_) => ("<image>", String::new()),
-    };
-    let words = document.title.split_whitespace().chain(said.split_whitespace());
-    let plain = words.filter(|word| !word.starts_with(char::is_uppercase)).map(str::to_owned);
-    plain.chain([sort.to_owned()]).collect()
-}
-
 /// What a text or a table says.
 fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
     let text = match &document.content {
@@ -484,26 +343,6 @@ fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
     };
     // The blank makes the first word the token that it is everywhere else.
     Some((document.clone(), format!(" {text}")))
-}
-
-/// Every gold document, and distractors drawn until there are `count`: any, or the most alike.
-fn gold_and_distractors(
-    example: &Example,
-    count: usize,
-    alike: bool,
-    draws: &mut ChaCha8Rng,
-) -> Vec<Arc<Document>> {
-    let (mut shown, mut others) = split_gold(example);
-    let mut drawn = Vec::new();
-    while !others.is_empty() {
-        drawn.push(others.swap_remove(draws.random_range(0..others.len())));
-    }
-    if alike {
-        drawn.sort_by_cached_key(|other| std::cmp::Reverse(likeness(other, &shown)));
-    }
-    let missing = count.saturating_sub(shown.len());
-    shown.extend(drawn.into_iter().take(missing));
-    shown
 }
 
 #[cfg(test)]

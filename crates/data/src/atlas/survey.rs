@@ -68,9 +68,8 @@ fn dots(scene: &Scene, beetle: Name) -> Option<Vec<Step>> {
 
 /// The homes of a town's table, up to the row that the next document is about.
 fn homes(scene: &Scene, town: Name) -> Option<Step> {
-    let beetle = match scene.draft.gold.get(1)?.0 {
-        Key::Beetle(beetle) | Key::Text(beetle, _) => beetle,
-        _ => return None,
+    let (Key::Beetle(beetle) | Key::Text(beetle, _)) = scene.draft.gold.get(1)?.0 else {
+        return None;
     };
     let rows = scene.world.town(town).beetles;
     let found = rows.iter().position(|&row| row == beetle)?;

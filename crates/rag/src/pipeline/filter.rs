@@ -85,11 +85,9 @@ impl FilterStage<'_> {
             };
         };
         let threshold = self.threshold;
-        let compared = if p >= threshold {
-            format!("P(helps) {p:.3} reaches the threshold {threshold:.3}")
-        } else {
-            format!("P(helps) {p:.3} is below the threshold {threshold:.3}")
-        };
+        let relation = if p >= threshold { "reaches" } else { "is below" };
+        let compared =
+            format!("P(helps) {} {relation} the threshold {}", shown(p), shown(threshold));
         match verdict {
             Verdict::Keep if p < threshold => {
                 format!("{compared}, but the best {} stay in any case", self.k_min)
@@ -100,6 +98,11 @@ impl FilterStage<'_> {
             Verdict::Keep | Verdict::Drop => compared,
         }
     }
+}
+
+/// A probability to three places, or by its power of ten where those say nothing.
+fn shown(p: f64) -> String {
+    if p == 0.0 || p >= 0.001 { format!("{p:.3}") } else { format!("{p:.1e}") }
 }
 
 fn keep_all(retrieved: Retrieved) -> Filtered {
