@@ -41,8 +41,8 @@ pub(crate) fn survey(scene: &Scene, shown: &[DocumentId]) -> Option<Vec<Step>> {
 fn towers_of(scene: &Scene, shown: &[DocumentId], asked: Name) -> Vec<Step> {
     let of_town = |key: &&Key| matches!(key, Key::Tower { town, .. } if *town == asked);
     let keys: Vec<Key> = scene.candidates.iter().filter(of_town).copied().collect();
-    let place = |id: DocumentId| keys.iter().find(|key| key.id(scene.world) == id);
-    shown.iter().filter_map(|id| place(id.clone())).map(|&key| look(scene.world, key)).collect()
+    let key_of = |id: &DocumentId| keys.iter().find(|key| key.id(scene.world) == *id);
+    shown.iter().filter_map(key_of).map(|&key| look(scene.world, key)).collect()
 }
 
 /// The walls of a town's table, then the roofs of the towers whose wall is asked for.

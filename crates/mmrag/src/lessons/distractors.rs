@@ -58,7 +58,8 @@ pub(super) fn gold_and_distractors(
 
 #[cfg(test)]
 mod tests {
-    use mmrag_core::{DocumentId, Table};
+    use mmrag_core::{DocumentId, Gold, Question, QuestionId, Table};
+    use rand::SeedableRng as _;
 
     use super::*;
 
@@ -68,6 +69,28 @@ mod tests {
 
     fn text(title: &str, text: &str) -> Arc<Document> {
         document(title, Content::Text(text.into()))
+    }
+
+    #[test]
+    fn alike_takes_the_most_alike_and_every_gold_document_stays() {
+        let candidates = ["rice", "born", "figs"].map(|word| match word {
+            "born" => text("Ada", "Ada was born in Cy."),
+            word => text(word, &format!("Bo trades in {word}.")),
+        });
+        let gold = Gold { documents: vec![candidates[2].id.clone()], answers: vec!["figs".into()] };
+        let example = Example {
+            question: Question { id: QuestionId::new("q"), text: "?".into(), images: Vec::new() },
+            candidates: candidates.to_vec(),
+            gold,
+            kind: String::new(),
+            steps: Vec::new(),
+        };
+        for seed in 0..10 {
+            let mut draws = ChaCha8Rng::seed_from_u64(seed);
+            let shown = gold_and_distractors(&example, 2, true, &mut draws);
+            assert_eq!(shown, [candidates[2].clone(), candidates[0].clone()]);
+            assert_eq!(gold_and_distractors(&example, 0, true, &mut draws), shown[..1]);
+        }
     }
 
     #[test]

@@ -28,11 +28,9 @@ impl Exercise {
         let mut example = self.example.clone();
         in_reading_order(&mut example, case);
         let shown: Vec<_> = case.documents.iter().map(|document| document.id.clone()).collect();
-        let search = || {
-            atlas::survey(self.world, NameSplit::Sft, self.index, &self.options, &shown)
-                .filter(|_| surveys && stage.grammar.think)
-        };
-        let Some(steps) = search() else {
+        let search =
+            || atlas::survey(self.world, NameSplit::Sft, self.index, &self.options, &shown);
+        let Some(steps) = (surveys && stage.grammar.think).then(search).flatten() else {
             return stage.render(&stage.demonstration(case, &example));
         };
         let mut reply = stage.demonstration(case, &Example { steps, ..example });

@@ -114,3 +114,14 @@ fn keep_all(retrieved: Retrieved) -> Filtered {
         retrieved,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn small_probabilities_can_be_told_apart() {
+        let told = [0.0, 4.2e-4, 7.41e-5, 0.001, 0.9961].map(shown);
+        assert_eq!(told, ["0.000", "4.2e-4", "7.4e-5", "0.001", "0.996"]);
+    }
+}
