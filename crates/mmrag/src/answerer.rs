@@ -199,7 +199,7 @@ pub(crate) fn load_adapter(folder: &Path, policy: &Policy) -> anyhow::Result<Ada
 pub(crate) fn reply_tokens(prompts: PromptStyle) -> usize {
     match prompts {
         PromptStyle::Standard => 1024,
-        PromptStyle::Compact => 128,
+        PromptStyle::Compact => 176,
     }
 }
 

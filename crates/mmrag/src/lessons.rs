@@ -153,8 +153,9 @@ impl LessonPlan {
         })
     }
 
-    /// One of several documents, or all of a few. Every token of the reply is copied or seen, so
-    /// that a lesson teaches far more of both than a question's short answer does.
+    /// One of several documents, by a title that no other bears, or all with their labels. Every
+    /// token of the reply is copied or seen, so that a lesson teaches far more of both than a
+    /// question's short answer does.
     fn recite(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
@@ -177,12 +178,16 @@ impl LessonPlan {
             })
             .collect();
         let (documents, texts): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-        let target = draws.random_range(1..=documents.len().max(1));
-        let (which, reply) = if draws.random_bool(0.5) || documents.len() > 4 {
-            (target.to_string(), texts.get(target - 1).cloned().unwrap_or_default())
-        } else {
-            let all = texts.iter().enumerate().map(|(nth, text)| format!("[{}] {text}", nth + 1));
+        let bears = |title: &str| documents.iter().filter(|other| other.title == title).count();
+        let mut unique = (0..documents.len()).collect::<Vec<_>>();
+        unique.retain(|&at| bears(&documents[at].title) == 1);
+        let (which, reply) = if unique.is_empty() || documents.len() <= 4 && draws.random_bool(0.5)
+        {
+            let all = texts.iter().enumerate().map(|(nth, text)| format!("{text}[{}]", nth + 1));
             ("all".to_owned(), all.collect::<Vec<_>>().join("\n"))
+        } else {
+            let target = unique[draws.random_range(0..unique.len())];
+            (documents[target].title.clone(), texts[target].clone())
         };
         let question = Question { id: QuestionId::new("recite"), text: which, images: Vec::new() };
         let case = Case { question, documents };
@@ -349,7 +354,7 @@ fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
 mod tests {
     use mmrag_data::atlas::Kind;
 
-    use super::{LessonPlan, Phase};
+    use super::{LessonPlan, Part, Phase};
 
     fn plan() -> LessonPlan {
         let phase = |lessons, describe, rank| Phase {
@@ -379,6 +384,40 @@ mod tests {
         for index in [59, 3, 25, 0] {
             let (a, b) = (plan.lesson(index).unwrap(), again.lesson(index).unwrap());
             assert_eq!((a.prompt, a.reply), (b.prompt, b.reply));
+        }
+    }
+
+    #[test]
+    fn what_is_recited_by_its_title_bears_it_alone() {
+        let mut plan = plan();
+        for phase in &mut plan.phases {
+            *phase = Phase { describe: 0.0, recite: 1.0, read: 0.0, quiz: 0.0, ..phase.clone() };
+            *phase = Phase { filter: 0.0, rank: 0.0, documents: [2, 6], ..phase.clone() };
+        }
+        let mut n_titles = 0;
+        for index in 0..60 {
+            let lesson = plan.lesson(index).unwrap();
+            let text: String = lesson.prompt.messages[0].parts.iter().map(said).collect();
+            let asked = text.split_once(".\n").unwrap().0.strip_prefix("Recite ").unwrap();
+            if asked == "all" {
+                assert!(lesson.reply.ends_with(']'), "{}", lesson.reply);
+                continue;
+            }
+            n_titles += 1;
+            // A row of a table may begin with the name too, but no label ends it.
+            let bears = |line: &&str| {
+                let rest = line.strip_prefix(&format!(" {asked}")).unwrap_or_default();
+                rest.starts_with('[') || rest.starts_with(": ") && rest.ends_with(']')
+            };
+            assert_eq!(text.lines().filter(bears).count(), 1, "{text}");
+        }
+        assert!((10..50).contains(&n_titles), "{n_titles}");
+    }
+
+    fn said(part: &Part) -> &str {
+        match part {
+            Part::Text(text) => text,
+            Part::Image(_) => "",
         }
     }
 

@@ -174,7 +174,7 @@ impl Rubric {
     /// * the reasoning need not mention every label (`think_coverage` 0): short replies;
     /// * citations are judged by their F1 alone (`prefix_share` 0);
     /// * no evidence gate: citations are worth enough by themselves;
-    /// * length: 128 tokens with a buffer of 32, for those who turn the penalty on.
+    /// * length: 176 tokens with a buffer of 32, for those who turn the penalty on.
     ///
     /// The filter's weights are the same.
     pub fn demo(stage: StageName) -> Self {
@@ -190,7 +190,7 @@ impl Rubric {
             evidence_gate: 1.0,
             think_coverage: 0.0,
             prefix_share: 0.0,
-            overlong: Overlong { max_tokens: 128, buffer_tokens: 32 },
+            overlong: Overlong { max_tokens: 176, buffer_tokens: 32 },
             ..robust
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mmrag_core::{Completion, Example, Gold, Prompt};
+use mmrag_core::{Completion, Content, Document, Example, Gold, Prompt};
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
@@ -179,18 +179,26 @@ impl Stage {
         sentences.join(" ")
     }
 
-    /// The example's steps about shown documents, each after its document's title and label: the
-    /// title is copied from the question or found by what it asks, and the label of a title that
-    /// was just said again is far easier to find than one out of nothing.
+    /// The example's steps about shown documents, each with its document's label: after the title,
+    /// which is copied from the question or found by what it asks, so that the label follows from
+    /// it; in the compact style a text's label stands after what it says, as in the prompt.
     fn steps(&self, case: &Case, example: &Example) -> Vec<String> {
-        let between = if self.template.style() == PromptStyle::Standard { " " } else { "" };
         let steps = example.steps.iter().filter_map(|step| {
             let label = case.label_of(&step.document)?;
-            let title = neutral(&case.document(label)?.title);
-            let place = format!("{title}{between}[{label}]");
-            Some(format!("{}: {}", place.trim_start(), neutral(&step.text)))
+            Some(self.step(case.document(label)?, label, &neutral(&step.text)))
         });
         steps.collect()
+    }
+
+    fn step(&self, document: &Document, label: usize, told: &str) -> String {
+        let place = match (self.template.style(), &document.content) {
+            (PromptStyle::Compact, Content::Text(_)) => {
+                return format!("{}[{label}].", told.trim_end_matches('.'));
+            }
+            (PromptStyle::Compact, _) => format!("{}[{label}]", neutral(&document.title)),
+            (PromptStyle::Standard, _) => format!("{} [{label}]", neutral(&document.title)),
+        };
+        format!("{}: {told}", place.trim_start())
     }
 
     fn verdict_reason(&self, case: &Case, example: &Example, helps: bool) -> String {

@@ -121,7 +121,10 @@ impl Template {
             PromptStyle::Standard => {
                 format!("[{label}] ({}){}", document.modality(), joined(&[&title, &said]))
             }
-            PromptStyle::Compact => compact_head(&title, label, &said),
+            PromptStyle::Compact => match document.content {
+                Content::Text(_) => compact_text(&title, label, &said),
+                Content::Table(_) | Content::Image(_) => compact_head(&title, label, &said),
+            },
         });
         match &document.content {
             Content::Text(_) => {}
@@ -160,8 +163,16 @@ impl Template {
     }
 }
 
+/// The label after all that the text says, as in a reasoning that tells a fact and then its label.
+/// Several texts may bear one title: a model that reads from left to right knows what a text says
+/// only at its end, so that a label there can be found by what is said, and one at the title cannot.
+fn compact_text(title: &str, label: usize, said: &str) -> String {
+    format!("{}[{label}]", joined(&[title, said]))
+}
+
 /// The label after the title, as in a reasoning that names both: a small model that says a title
 /// again finds its label as the very next token, which a blank between them would be instead.
+/// Pictures and tables rarely share a title.
 fn compact_head(title: &str, label: usize, said: &str) -> String {
     let place = if title.is_empty() { format!("[{label}]") } else { format!(" {title}[{label}]") };
     if said.is_empty() { place } else { format!("{place}: {said}") }

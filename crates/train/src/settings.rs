@@ -278,7 +278,7 @@ impl GrpoSettings {
 
     /// For the built-in small model. Differences from `robust`: 48 (filter) or 32 (rank) prompts a
     /// step; learning rate 1e-3 with a floor of a tenth; adapter of rank 16; no KL (the reference
-    /// pass is a third of a step's time); at most 8 (filter) or 128 (rank) new tokens; up to 15
+    /// pass is a third of a step's time); at most 8 (filter) or 176 (rank) new tokens; up to 15
     /// documents and all of them from the start (the base has seen whole lists); one retry; hard
     /// negatives only, two of them, and gold documents of three times their weight (which of the
     /// look-alikes of a second hop is gold, one document cannot tell); 1,024 tokens a pass, so that
@@ -287,7 +287,7 @@ impl GrpoSettings {
         let robust = Self::robust(stage);
         let (estimator, max_completion_tokens) = match stage {
             StageName::Filter => (Estimator::Exact, 8),
-            StageName::Rank => (Estimator::Sampled, 128),
+            StageName::Rank => (Estimator::Sampled, 176),
         };
         Self {
             prompts_per_step: match stage {

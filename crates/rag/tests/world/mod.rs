@@ -129,7 +129,12 @@ pub(crate) fn writer() -> ScriptedGenerate {
         check_pictures(prompt)?;
         let text = prompt_text(prompt);
         let label = |title: &str| -> Option<usize> {
-            (1..=9).find(|n| text.contains(&format!("\n {title}[{n}]")))
+            // The label of a text stands at the end of its line.
+            let is_of = |line: &str, n: usize| {
+                line.starts_with(&format!(" {title}[{n}]"))
+                    || line.starts_with(&format!(" {title}: ")) && line.ends_with(&format!("[{n}]"))
+            };
+            (1..=9).find(|&n| text.lines().any(|line| is_of(line, n)))
         };
         let shown = (1..=9).take_while(|n| text.contains(&format!("[{n}]"))).count();
         let order = |first: &[Option<usize>]| -> String {

@@ -3,7 +3,7 @@
 use mmrag_core::{DocumentId, Example, Gold, Step};
 use mmrag_task::{Case, FilterMode, PromptStyle, Reply, Rubric, Stage};
 
-use crate::world::{case_of, completion, gold, text};
+use crate::world::{case_of, completion, gold, image};
 
 fn example(case: &Case, gold: Gold, steps: &[(&str, &str)]) -> Example {
     let step =
@@ -20,12 +20,12 @@ fn example(case: &Case, gold: Gold, steps: &[(&str, &str)]) -> Example {
 #[test]
 fn the_compact_demonstration_is_the_steps_alone() {
     let mut case = case_of(4);
-    case.documents[2] = text("d3", "Kite [2]", "words");
+    case.documents[2] = image("d3", "Kite [2]", "kite.png");
     let steps = [("d3", "Kite is [9] red."), ("d9", "Not shown."), ("d1", "Red is big.")];
     let example = example(&case, gold(&["d3", "d1", "d3"], &["big", "tall"]), &steps);
     let stage = Stage::rank(PromptStyle::Compact, true);
     let written = stage.render(&stage.demonstration(&case, &example));
-    let expected = "<think> Kite (2)[3]: Kite is (9) red. [1]: Red is big.</think>\
+    let expected = "<think> Kite (2)[3]: Kite is (9) red. Red is big[1].</think>\
                     <rank>[3][1][2][4]</rank><answer> big; tall [3][1]</answer>";
     assert_eq!(written, expected);
 }
@@ -76,7 +76,7 @@ fn the_filter_says_yes_to_gold_alone() {
     check(FilterMode::Direct, 0, reply(None, false));
     check(FilterMode::Direct, 1, reply(None, true));
     check(FilterMode::Think, 0, reply(Some("It does not hold what the answer needs."), false));
-    check(FilterMode::Think, 1, reply(Some("[1]: It is big."), true));
+    check(FilterMode::Think, 1, reply(Some("It is big[1]."), true));
 }
 
 #[test]

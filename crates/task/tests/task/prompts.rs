@@ -53,7 +53,7 @@ Documents:
 fn the_compact_style_is_short() {
     let expected = "Rank and answer.
 Question: How big is it?
- Kite[1]: A kite flies. It is (1) light.
+ Kite: A kite flies. It is (1) light.[1]
  Kites[2]: Sizes
  Red|Kite: Size 2 m
  Blue: Size 3 m
@@ -76,7 +76,7 @@ fn the_filter_asks_about_each_kind_of_document() {
     check(PromptStyle::Standard, 0, "\nDocument:\n[1] (text) Kite: A kite flies. It is (1) light.");
     check(PromptStyle::Standard, 1, &format!("\nDocument:\n[1] (table) {table}"));
     check(PromptStyle::Standard, 2, "\nDocument:\n[1] (image) The red kite\n{picture}");
-    check(PromptStyle::Compact, 0, " Kite[1]: A kite flies. It is (1) light.");
+    check(PromptStyle::Compact, 0, " Kite: A kite flies. It is (1) light.[1]");
     check(PromptStyle::Compact, 1, " Kites[1]: Sizes\n Red|Kite: Size 2 m\n Blue: Size 3 m");
     check(PromptStyle::Compact, 2, " The red kite[1] {picture}");
 }
@@ -166,7 +166,7 @@ fn a_bare_document_has_no_stray_marks() {
     let documents = vec![text("t", "", "words"), text("u", "Title", ""), image("i", "", "a.png")];
     let case = Case { question: question("?"), documents };
     let compact = written(&Stage::rank(PromptStyle::Compact, true).prompt(&case));
-    assert!(compact.ends_with("\n[1]: words\n Title[2]\n[3] {picture}"), "{compact}");
+    assert!(compact.ends_with("\n words[1]\n Title[2]\n[3] {picture}"), "{compact}");
 }
 
 #[test]
