@@ -275,6 +275,10 @@ mod tests {
         assert_eq!(names, ["base", "two_stage", "sft_instead"]);
         assert_eq!(first["summary"]["questions"], 3);
         assert!(folder.path().join("a/report.html").exists());
+        for filter in ["filter", "sft_filter"] {
+            let place = folder.path().join("a/seed-5").join(filter).join("adapter");
+            assert!(crate::notes::Notes::of(&place).unwrap().keep.is_some(), "{filter}");
+        }
 
         // Stopped, then gone on with, in another folder: the same report.
         let second = folder.path().join("b");

@@ -131,8 +131,12 @@ pub(crate) struct SftRun {
     pub(crate) stage: StageName,
     /// Without phases, rank: whether the policy reasons before it ranks.
     pub(crate) reasoning: bool,
+    /// Without phases, rank: the adapter of a trained filter, as for reinforcement.
+    pub(crate) filter_adapter: PathBuf,
     /// Without phases: the questions.
     pub(crate) data: DataSettings,
+    /// Without phases, filter: what its adapter is to keep after training.
+    pub(crate) keep: KeepSettings,
     /// How the policy is trained.
     pub(crate) training: SftSettings,
 }
@@ -207,7 +211,9 @@ impl SftRun {
             phases: Vec::new(),
             stage: StageName::Rank,
             reasoning: true,
+            filter_adapter: PathBuf::new(),
             data: DataSettings::default(),
+            keep: KeepSettings::of(preset),
             training,
         }
     }

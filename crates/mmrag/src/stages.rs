@@ -18,7 +18,7 @@ use crate::calibrate;
 use crate::dev::{FilterDev, RankDev};
 use crate::lessons::{Demonstrations, LessonPlan};
 use crate::notes::Notes;
-use crate::settings::{ReinforceRun, SftRun};
+use crate::settings::{KeepSettings, ReinforceRun, SftRun};
 use crate::training::{Teller, publish};
 
 /// Dev questions that a ranker's confidence is calibrated on, at most.
@@ -60,37 +60,48 @@ pub(crate) fn train_filter(
     let outcome = train_grpo(&pupil, &stage, &questions.train, &run.training, &mut training)
         .context("failed to train the filter")?;
     let Some(weights) = best_weights(&outcome) else { return Ok(None) };
-    publish_filter(run, policy, &stage, &weights, &questions.dev, stop)
+    let trained = TrainedFilter { stage: &stage, weights: &weights, keep: run.keep };
+    let reasoning = run.reasoning.then_some(true);
+    let notes = Notes { prompts: run.prompts, reasoning, ..Notes::default() };
+    trained.publish(&run.out.join("adapter"), notes, policy, &questions.dev, stop)
 }
 
-/// Chooses the threshold and puts the filter's adapter where it is used from.
-fn publish_filter(
-    run: &ReinforceRun,
-    policy: &Policy,
-    stage: &Stage,
-    weights: &Path,
-    dev: &[Example],
-    stop: &AtomicBool,
-) -> anyhow::Result<Option<PathBuf>> {
-    let adapter = load_adapter(weights, policy)?;
-    let engine = policy.with(Some(&adapter));
-    let verdicts = calibrate::verdicts(&engine, stage, dev, "calibrate", stop)?;
-    if verdicts.len() < dev.len() {
-        return Ok(None);
-    }
-    let keep = calibrate::calibrated(&run.keep, dev, &verdicts);
-    let shares = calibrate::shares(keep, dev, &verdicts);
-    eprintln!(
-        "filter: threshold {:.4} on {} dev questions keeps every gold document for {:.1} % of \
+/// A filter whose threshold is not chosen yet.
+struct TrainedFilter<'a> {
+    stage: &'a Stage,
+    weights: &'a Path,
+    keep: KeepSettings,
+}
+
+impl TrainedFilter<'_> {
+    /// Chooses the threshold on dev questions and puts the adapter where it is used from. Nothing
+    /// if it was stopped.
+    fn publish(
+        &self,
+        place: &Path,
+        notes: Notes,
+        policy: &Policy,
+        dev: &[Example],
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<PathBuf>> {
+        let adapter = load_adapter(self.weights, policy)?;
+        let engine = policy.with(Some(&adapter));
+        let verdicts = calibrate::verdicts(&engine, self.stage, dev, "calibrate", stop)?;
+        if verdicts.len() < dev.len() {
+            return Ok(None);
+        }
+        let keep = calibrate::calibrated(&self.keep, dev, &verdicts);
+        let shares = calibrate::shares(keep, dev, &verdicts);
+        eprintln!(
+            "filter: threshold {:.4} on {} dev questions keeps every gold document for {:.1} % of \
          them and drops {:.1} % of the others",
-        keep.threshold,
-        dev.len(),
-        100.0 * shares.gold_kept,
-        100.0 * shares.distractors_dropped,
-    );
-    let reasoning = run.reasoning.then_some(true);
-    let notes = Notes { prompts: run.prompts, reasoning, keep: Some(keep), ..Notes::default() };
-    publish(weights, &run.out.join("adapter"), &notes).map(Some)
+            keep.threshold,
+            dev.len(),
+            100.0 * shares.gold_kept,
+            100.0 * shares.distractors_dropped,
+        );
+        publish(self.weights, place, &Notes { keep: Some(keep), ..notes }).map(Some)
+    }
 }
 
 /// Stage 2: trains the ranker's adapter on what the run's filter keeps.
@@ -174,7 +185,8 @@ fn filtered(
 }
 
 /// Supervised training, of an adapter or of all weights: on the run's composed lessons, else on
-/// the right replies to the questions.
+/// the right replies to the questions: of a ranker over what the run's filter keeps, of a filter
+/// with its threshold chosen on all dev questions, as in reinforcement.
 ///
 /// # Errors
 ///
@@ -182,7 +194,7 @@ fn filtered(
 pub(crate) fn supervise(
     run: &SftRun,
     policy: &Policy,
-    questions: Questions,
+    questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
     let folder = open_run(&run.out, run)?;
@@ -195,18 +207,25 @@ pub(crate) fn supervise(
         StageName::Rank => Stage::rank(run.prompts, run.reasoning),
     };
     let seed = run.training.seed;
-    let dev = first(&questions.dev, run.data.dev_questions).to_vec();
     let is_composed = !run.phases.is_empty();
+    let few = first(&questions.dev, run.data.dev_questions);
+    let filter = &run.filter_adapter;
+    let (Some(train), Some(dev)) = (
+        filtered(filter, policy, &questions.train, "filter train", stop)?,
+        filtered(filter, policy, few, "filter dev", stop)?,
+    ) else {
+        return Ok(None);
+    };
     let lessons: Box<dyn Lessons> = if is_composed {
         Box::new(LessonPlan::new(seed, run.phases.clone()))
     } else {
-        Box::new(Demonstrations::new(stage.clone(), questions.train, seed))
+        Box::new(Demonstrations::new(stage.clone(), train, seed))
     };
     let adapter = run.training.lora.as_ref();
     let adapter = adapter.map(|lora| adapter_to_train(policy, lora, seed)).transpose()?;
     let mut evaluate: Box<dyn Evaluate<Pupil<'_>>> = match run.stage {
-        StageName::Filter => Box::new(FilterDev::new(stage, dev)),
-        StageName::Rank => Box::new(RankDev::new(stage, &dev, reply_tokens(run.prompts))),
+        StageName::Filter => Box::new(FilterDev::new(stage.clone(), dev)),
+        StageName::Rank => Box::new(RankDev::new(stage.clone(), &dev, reply_tokens(run.prompts))),
     };
     let pupil =
         adapter.as_ref().map_or(Pupil::full(policy), |adapter| Pupil::adapter(policy, adapter));
@@ -221,7 +240,12 @@ pub(crate) fn supervise(
     let Some(weights) = weights else { return Ok(None) };
     let reasoning = (!is_composed && run.stage == StageName::Rank).then_some(run.reasoning);
     let notes = Notes { prompts: run.prompts, reasoning, ..Notes::default() };
-    publish(&weights, &run.out.join(name), &notes).map(Some)
+    let place = run.out.join(name);
+    if is_composed || run.stage == StageName::Rank || adapter.is_none() {
+        return publish(&weights, &place, &notes).map(Some);
+    }
+    let trained = TrainedFilter { stage: &stage, weights: &weights, keep: run.keep };
+    trained.publish(&place, notes, policy, &questions.dev, stop)
 }
 
 /// The folder, if it is there: weights appear in it whole, after the last step of a run whose

@@ -67,11 +67,16 @@ impl TrainCommand {
             Self::Sft(RunArgs { file }) => {
                 let run = SftRun::read(file)?;
                 let questions = if run.phases.is_empty() {
-                    questions(&run.data, run.data.dev_questions)?
+                    let for_filter = run.stage == StageName::Filter;
+                    let DataSettings { calibration_questions, dev_questions, .. } = run.data;
+                    questions(
+                        &run.data,
+                        if for_filter { calibration_questions } else { dev_questions },
+                    )?
                 } else {
                     Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
                 };
-                supervise(&run, &load_policy(&model_of(&run.model))?, questions, &stop)?
+                supervise(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
             }
         };
         let Some(place) = published else { return Ok(Ended::Stopped) };

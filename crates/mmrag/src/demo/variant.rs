@@ -7,7 +7,7 @@ use mmrag_task::StageName;
 use super::{Demo, World};
 use crate::answerer::AnswerArgs;
 use crate::settings::{Preset, ReinforceRun, SftRun};
-use crate::stages::{Questions, supervise, train_filter, train_ranker};
+use crate::stages::{supervise, train_filter, train_ranker};
 
 /// A way of training and answering: a row of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,10 +148,7 @@ impl Demo<'_> {
         seed: u64,
         world: &World,
     ) -> anyhow::Result<Option<PathBuf>> {
-        let run = self.sft_run(stage, seed);
-        let questions =
-            Questions { train: world.questions.train.clone(), dev: world.questions.dev.clone() };
-        supervise(&run, &world.policy, questions, self.stop)
+        supervise(&self.sft_run(stage, seed), &world.policy, &world.questions, self.stop)
     }
 
     pub(super) fn filter_run(&self, seed: u64) -> anyhow::Result<ReinforceRun> {
@@ -198,6 +195,9 @@ impl Demo<'_> {
         };
         run.stage = stage;
         run.out = self.folder(seed).join(name);
+        if stage == StageName::Rank {
+            run.filter_adapter = self.folder(seed).join("sft_filter/adapter");
+        }
         run.data.dev_questions = self.size.dev;
         run.training.seed = seed;
         run.training.steps = Some(steps);
