@@ -121,12 +121,9 @@ pub(crate) fn train_ranker(
     }
     let mut stage = Stage::rank(run.prompts, run.reasoning);
     stage.rubric = run.rubric.clone();
-    let few = first(&questions.dev, run.data.dev_questions);
     let filter = &run.filter_adapter;
-    let (Some(train), Some(dev)) = (
-        filtered(filter, policy, &questions.train, "filter train", stop)?,
-        filtered(filter, policy, few, "filter dev", stop)?,
-    ) else {
+    let few = run.data.dev_questions;
+    let Some(Questions { train, dev }) = all_filtered(filter, policy, questions, few, stop)? else {
         return Ok(None);
     };
     let max_new_tokens = run.training.rollout.max_completion_tokens;
@@ -158,6 +155,20 @@ pub(crate) fn train_ranker(
         confidence: Some(confidence),
     };
     publish(&weights, &run.out.join("adapter"), &notes).map(Some)
+}
+
+/// All train questions and a few of dev, each [`filtered`]. Nothing if it was stopped.
+fn all_filtered(
+    filter_adapter: &Path,
+    policy: &Policy,
+    questions: &Questions,
+    dev_questions: usize,
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Questions>> {
+    let few = first(&questions.dev, dev_questions);
+    let train = filtered(filter_adapter, policy, &questions.train, "filter train", stop)?;
+    let dev = filtered(filter_adapter, policy, few, "filter dev", stop)?;
+    Ok(train.zip(dev).map(|(train, dev)| Questions { train, dev }))
 }
 
 /// The examples with what a filter keeps, and every gold document; all of it if there is no
@@ -208,12 +219,13 @@ pub(crate) fn supervise(
     };
     let seed = run.training.seed;
     let is_composed = !run.phases.is_empty();
-    let few = first(&questions.dev, run.data.dev_questions);
     let filter = &run.filter_adapter;
-    let (Some(train), Some(dev)) = (
-        filtered(filter, policy, &questions.train, "filter train", stop)?,
-        filtered(filter, policy, few, "filter dev", stop)?,
-    ) else {
+    ensure!(
+        filter.as_os_str().is_empty() || run.stage == StageName::Rank && !is_composed,
+        "`filter_adapter` is for stage \"rank\" on a data set's questions alone"
+    );
+    let few = run.data.dev_questions;
+    let Some(Questions { train, dev }) = all_filtered(filter, policy, questions, few, stop)? else {
         return Ok(None);
     };
     let lessons: Box<dyn Lessons> = if is_composed {

@@ -67,12 +67,11 @@ impl TrainCommand {
             Self::Sft(RunArgs { file }) => {
                 let run = SftRun::read(file)?;
                 let questions = if run.phases.is_empty() {
-                    let for_filter = run.stage == StageName::Filter;
-                    let DataSettings { calibration_questions, dev_questions, .. } = run.data;
-                    questions(
-                        &run.data,
-                        if for_filter { calibration_questions } else { dev_questions },
-                    )?
+                    let dev_questions = match run.stage {
+                        StageName::Filter => run.data.calibration_questions,
+                        StageName::Rank => run.data.dev_questions,
+                    };
+                    questions(&run.data, dev_questions)?
                 } else {
                     Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
                 };
