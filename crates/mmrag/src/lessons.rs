@@ -429,11 +429,13 @@ mod tests {
     }
 
     #[test]
-    fn the_run_file_of_the_built_in_model_names_known_kinds() {
+    fn the_run_files_of_the_built_in_model_name_known_kinds() {
         let text = include_str!("../runs/base.toml");
-        let run: toml::Table = toml::from_str(text).unwrap();
-        let phases: Vec<Phase> = run["phases"].clone().try_into().unwrap();
-        assert!(phases.iter().all(|phase| phase.lessons > 0 && !phase.slow.is_empty()));
+        for text in [text, include_str!("../runs/lists.toml")] {
+            let run: toml::Table = toml::from_str(text).unwrap();
+            let phases: Vec<Phase> = run["phases"].clone().try_into().unwrap();
+            assert!(phases.iter().all(|phase| phase.lessons > 0 && !phase.slow.is_empty()));
+        }
         let unknown = text.replacen("\"TableQ\"", "\"TableX\"", 1);
         let run: toml::Table = toml::from_str(&unknown).unwrap();
         let error = run["phases"].clone().try_into::<Vec<Phase>>().unwrap_err().to_string();

@@ -1,9 +1,9 @@
 //! The tokenizer of the built-in small model: trained here, written as an ordinary folder.
 //!
-//! Byte-level BPE over words with their leading space. Digits stand in pairs, the first pair with
-//! its leading space, so that a number below 100 is one token. The special tokens are those of the
-//! Qwen families; the reply grammar's tags and the document labels are one token each, and not
-//! special: they are read and written as text.
+//! Byte-level BPE over words with their leading space. Every digit is a token, as in the Qwen
+//! families, the first with its leading space: of two numbers the larger is told by ten tokens, not
+//! by a hundred. The special tokens are those of the Qwen families; the reply grammar's tags and the
+//! document labels are one token each, and not special: they are read and written as text.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ const FRAME_WORDS: [&str; 11] =
 /// Often enough to be merged early whatever the texts.
 const FRAME_WORD_WEIGHT: usize = 10_000;
 
-/// Syllables of names, words with their leading space, pairs of digits, runs of other signs, runs
+/// Syllables of names, words with their leading space, single digits, runs of other signs, runs
 /// of whitespace.
 ///
 /// A name is a capitalised word of two or three open syllables, such as `Sakode`. Each of its
@@ -55,7 +55,7 @@ const FRAME_WORD_WEIGHT: usize = 10_000;
 const WORD_PATTERN: &str = concat!(
     r" ?[BDFGHJKLMNPRSTVZ][aeiou](?=(?:[bdfghjklmnprstvz][aeiou]){1,2}(?!\p{L}))",
     r"|(?<=[aeiou])[bdfghjklmnprstvz][aeiou](?=(?:[bdfghjklmnprstvz][aeiou])?(?!\p{L}))",
-    r"| ?\p{L}[\p{L}\p{M}]*| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    r"| ?\p{L}[\p{L}\p{M}]*| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 );
 
 const CHAT_TEMPLATE: &str = "\

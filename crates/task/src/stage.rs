@@ -181,7 +181,8 @@ impl Stage {
 
     /// The example's steps about shown documents, each with its document's label: after the title,
     /// which is copied from the question or found by what it asks, so that the label follows from
-    /// it; in the compact style a text's label stands after what it says, as in the prompt.
+    /// it; in the compact style a text's label stands after what it says, as in the prompt: after
+    /// the step's first sentence.
     fn steps(&self, case: &Case, example: &Example) -> Vec<String> {
         let steps = example.steps.iter().filter_map(|step| {
             let label = case.label_of(&step.document)?;
@@ -193,7 +194,9 @@ impl Stage {
     fn step(&self, document: &Document, label: usize, told: &str) -> String {
         let place = match (self.template.style(), &document.content) {
             (PromptStyle::Compact, Content::Text(_)) => {
-                return format!("{}[{label}].", told.trim_end_matches('.'));
+                let (said, rest) = told.split_once(". ").unwrap_or((told, ""));
+                let said = format!("{}[{label}].", said.trim_end_matches('.'));
+                return [said.as_str(), rest].join(" ").trim_end().to_owned();
             }
             (PromptStyle::Compact, _) => format!("{}[{label}]", neutral(&document.title)),
             (PromptStyle::Standard, _) => format!("{} [{label}]", neutral(&document.title)),

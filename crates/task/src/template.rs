@@ -129,9 +129,14 @@ impl Template {
         match &document.content {
             Content::Text(_) => {}
             Content::Table(table) => parts.text(&self.render_table(table)),
-            Content::Image(image) => {
-                parts.text(if self.style == PromptStyle::Standard { "\n" } else { " " });
+            Content::Image(image) if self.style == PromptStyle::Standard => {
+                parts.text("\n");
                 parts.image(image);
+            }
+            Content::Image(image) => {
+                parts.text(" ");
+                parts.image(image);
+                parts.text(&compact_head(&title, label, ""));
             }
         }
     }
@@ -172,7 +177,8 @@ fn compact_text(title: &str, label: usize, said: &str) -> String {
 
 /// The label after the title, as in a reasoning that names both: a small model that says a title
 /// again finds its label as the very next token, which a blank between them would be instead.
-/// Pictures and tables rarely share a title.
+/// Pictures and tables rarely share a title. Below a picture both stand again: what reads from left
+/// to right knows there what the picture shows, and finds the title by it.
 fn compact_head(title: &str, label: usize, said: &str) -> String {
     let place = if title.is_empty() { format!("[{label}]") } else { format!(" {title}[{label}]") };
     if said.is_empty() { place } else { format!("{place}: {said}") }
@@ -184,13 +190,14 @@ fn markdown_row(row: &[String]) -> String {
 }
 
 /// A row of a table as a sentence: its first cell, then each other one after its column's header,
-/// in [`neutral`] form. So a small model finds a cell as it finds a word of a text, and need not
-/// count columns. The first column's header is left out: its cells name the rows.
+/// in [`neutral`] form, and the first cell again. So a small model finds a cell as it finds a word
+/// of a text, and need not count columns; and it finds a row by what the row says, as it reads on
+/// from there to the name. The first column's header is left out: its cells name the rows.
 ///
 /// ```
 /// let words = |words: [&str; 3]| words.map(str::to_owned);
 /// let (header, row) = (words(["bird", "length", "home"]), words(["Kite", "60", "trees"]));
-/// assert_eq!(mmrag_task::named_cells(&header, &row), "Kite: length 60, home trees");
+/// assert_eq!(mmrag_task::named_cells(&header, &row), "Kite: length 60, home trees: Kite");
 /// ```
 pub fn named_cells(header: &[String], row: &[String]) -> String {
     let name = row.first().map_or_else(String::new, |cell| neutral(cell));
@@ -199,7 +206,11 @@ pub fn named_cells(header: &[String], row: &[String]) -> String {
         format!("{header} {}", neutral(cell)).trim().to_owned()
     });
     let others: Vec<String> = others.filter(|cell| !cell.is_empty()).collect();
-    if others.is_empty() { name } else { format!("{name}: {}", others.join(", ")) }
+    match (name.as_str(), others.join(", ")) {
+        (_, others) if others.is_empty() => name,
+        ("", others) => others,
+        (_, others) => format!("{name}: {others}: {name}"),
+    }
 }
 
 /// The texts that are not empty, after a blank, with colons between them.

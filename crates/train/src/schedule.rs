@@ -14,7 +14,7 @@ pub enum Decay {
     Cosine,
 }
 
-/// A learning rate for each step: rises in a straight line, then decays.
+/// A learning rate for each step: rises in a straight line, stays, then decays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
@@ -22,6 +22,10 @@ pub struct Schedule {
     pub learning_rate: f64,
     /// Share of all steps that the rise takes, 0 to 1.
     pub warmup: f64,
+    /// Share of all steps that it then stays at the top, 0 to 1. Runs of different lengths that
+    /// stay until the same step are one run until there.
+    #[serde(default)]
+    pub hold: f64,
     /// How it falls.
     pub decay: Decay,
     /// The lowest learning rate of the decay, as a share of the highest.
@@ -35,18 +39,20 @@ impl Schedule {
     /// use mmrag_train::{Decay, Schedule};
     ///
     /// let schedule =
-    ///     Schedule { learning_rate: 1.0, warmup: 0.2, decay: Decay::Linear, floor: 0.0 };
+    ///     Schedule { learning_rate: 1.0, warmup: 0.2, hold: 0.3, decay: Decay::Linear, floor: 0.0 };
     /// assert_eq!(schedule.at(0, 10), 0.5);
     /// assert_eq!(schedule.at(2, 10), 1.0);
-    /// assert_eq!(schedule.at(6, 10), 0.5);
+    /// assert_eq!(schedule.at(5, 10), 1.0);
+    /// assert_eq!(schedule.at(6, 10), 0.8);
     /// ```
     pub fn at(&self, step: usize, steps: usize) -> f64 {
         let warmup_steps = (self.warmup * steps as f64).ceil() as usize;
         if step < warmup_steps {
             return self.learning_rate * (step + 1) as f64 / warmup_steps as f64;
         }
-        let left = steps.saturating_sub(warmup_steps).max(1) as f64;
-        let progress = ((step - warmup_steps) as f64 / left).min(1.0);
+        let top_steps = warmup_steps + (self.hold * steps as f64).floor() as usize;
+        let left = steps.saturating_sub(top_steps).max(1) as f64;
+        let progress = (step.saturating_sub(top_steps) as f64 / left).min(1.0);
         let share = match self.decay {
             Decay::Constant => 1.0,
             Decay::Linear => 1.0 - progress,
@@ -61,7 +67,7 @@ mod tests {
     use super::*;
 
     fn check(decay: Decay, step: usize, expected: f64) {
-        let schedule = Schedule { learning_rate: 2.0, warmup: 0.1, decay, floor: 0.1 };
+        let schedule = Schedule { learning_rate: 2.0, warmup: 0.1, hold: 0.0, decay, floor: 0.1 };
         assert!((schedule.at(step, 100) - expected).abs() < 1e-12, "{decay:?} at {step}");
     }
 
@@ -77,9 +83,21 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_hold_until_the_same_step_are_one_run_until_there() {
+        let schedule = |warmup, hold| {
+            let decay = Decay::Linear;
+            Schedule { learning_rate: 2.0, warmup, hold, decay, floor: 0.1 }
+        };
+        let (short, long) = (schedule(0.02, 0.5), schedule(0.01, 0.25));
+        assert!((0..=52).all(|step| short.at(step, 100) == long.at(step, 200)));
+        assert_eq!(short.at(52, 100), 2.0);
+        assert!(short.at(53, 100) < long.at(53, 200) && long.at(53, 200) < 2.0);
+    }
+
+    #[test]
     fn no_warmup_begins_at_the_top() {
-        let schedule =
-            Schedule { learning_rate: 1.0, warmup: 0.0, decay: Decay::Constant, floor: 0.0 };
+        let decay = Decay::Constant;
+        let schedule = Schedule { learning_rate: 1.0, warmup: 0.0, hold: 0.0, decay, floor: 0.0 };
         assert_eq!(schedule.at(0, 0), 1.0);
         assert_eq!(schedule.at(0, 5), 1.0);
     }

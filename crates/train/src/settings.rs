@@ -260,6 +260,7 @@ impl GrpoSettings {
             schedule: Schedule {
                 learning_rate: 1e-5,
                 warmup: 0.03,
+                hold: 0.0,
                 decay: Decay::Cosine,
                 floor: 0.0,
             },

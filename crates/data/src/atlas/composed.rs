@@ -234,12 +234,14 @@ impl Author<'_> {
     }
 }
 
+/// First the home, by which the row is found, then the name, to which it leads.
 fn lives(beetle: Name, home: &str) -> String {
-    match home {
-        "forest" | "desert" => format!("{} lives in the {home}.", beetle.text()),
-        "river" => format!("{} lives at the river.", beetle.text()),
-        _ => format!("{} lives on the hill.", beetle.text()),
-    }
+    let place = match home {
+        "forest" | "desert" => "In",
+        "river" => "At",
+        _ => "On",
+    };
+    format!("{place} the {home} lives {}.", beetle.text())
 }
 
 /// Phrases of one hop bring their noun along: "the the bug that X discovered bug" is made whole.

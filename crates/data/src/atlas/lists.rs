@@ -96,8 +96,9 @@ impl Author<'_> {
             0 => format!("Is {} {word} than {}?", a.text(), b.text()),
             _ => format!("Of {} and {}, is the first {word}?", a.text(), b.text()),
         };
-        let gold = [a, b]
+        let mut gold = [a, b]
             .map(|name| (Key::Text(name, Relation::Age), Relation::Age.step(self.world, name)));
+        gold[1].1.push_str(&compared([a, b].map(|name| self.world.age(name))));
         let mut own = texts(a);
         own.extend(texts(b));
         own.retain(|key| !matches!(key, Key::Text(_, Relation::Age)));
@@ -121,10 +122,11 @@ impl Author<'_> {
             0 => format!("Has the {} bug {word} dots than the {} bug?", a.text(), b.text()),
             _ => format!("Are {word} dots on the {} bug than on the {} bug?", a.text(), b.text()),
         };
-        let gold = [a, b].map(|name| {
+        let mut gold = [a, b].map(|name| {
             let step = fill(&count_step("dots", self.world.beetle(name).spots), &name.text(), "");
             (Key::Beetle(name), step)
         });
+        gold[1].1.push_str(&compared([a, b].map(spots)));
         let mut own = about(a);
         own.extend(about(b));
         own.retain(|key| !matches!(key, Key::Beetle(_)));
@@ -147,6 +149,12 @@ impl Author<'_> {
             }
         }
     }
+}
+
+/// The second sentence of a step: how the measures of two things compare.
+fn compared([a, b]: [usize; 2]) -> String {
+    let word = if a > b { "more" } else { "less" };
+    format!(" Of {a} and {b} the first is {word}.")
 }
 
 fn roof(tower: Name, colour: &str) -> String {

@@ -313,7 +313,8 @@ impl Author<'_> {
                 0 => format!("Is the {} {asked}?", part(scenery)),
                 _ => format!("Does the {} look {asked}?", part(scenery)),
             };
-            [text, yes_no(yes).to_owned(), colour_step(scenery, colour)]
+            let step = format!("{} {}", colour_step(scenery, colour), is_asked(asked));
+            [text, yes_no(yes).to_owned(), step]
         })
     }
 
@@ -322,7 +323,8 @@ impl Author<'_> {
         let text =
             self.draw.pick(&["Does the {e} banner have stripes?", "Is the {e} banner striped?"]);
         let field = if striped { "striped" } else { "plain" };
-        [text.to_owned(), yes_no(striped).to_owned(), format!("The banner of {{e}} is {field}.")]
+        let step = format!("The banner of {{e}} is {field}. {}", is_asked("striped"));
+        [text.to_owned(), yes_no(striped).to_owned(), step]
     }
 
     fn other_colour(&mut self, colour: &str) -> &'static str {
@@ -373,6 +375,11 @@ pub(crate) fn count_step(things: &str, n: usize) -> String {
 /// A colour with its article.
 pub(crate) fn a_colour(colour: &str) -> String {
     format!("{} {colour}", if colour == "orange" { "an" } else { "a" })
+}
+
+/// The second sentence of a step: what it is to be compared with.
+fn is_asked(asked: &str) -> String {
+    format!("Asked is {asked}.")
 }
 
 pub(crate) fn yes_no(yes: bool) -> &'static str {

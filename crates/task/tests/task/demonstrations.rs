@@ -21,11 +21,11 @@ fn example(case: &Case, gold: Gold, steps: &[(&str, &str)]) -> Example {
 fn the_compact_demonstration_is_the_steps_alone() {
     let mut case = case_of(4);
     case.documents[2] = image("d3", "Kite [2]", "kite.png");
-    let steps = [("d3", "Kite is [9] red."), ("d9", "Not shown."), ("d1", "Red is big.")];
+    let steps = [("d3", "Kite is [9] red."), ("d9", "Not shown."), ("d1", "Red is big. So it is.")];
     let example = example(&case, gold(&["d3", "d1", "d3"], &["big", "tall"]), &steps);
     let stage = Stage::rank(PromptStyle::Compact, true);
     let written = stage.render(&stage.demonstration(&case, &example));
-    let expected = "<think> Kite (2)[3]: Kite is (9) red. Red is big[1].</think>\
+    let expected = "<think> Kite (2)[3]: Kite is (9) red. Red is big[1]. So it is.</think>\
                     <rank>[3][1][2][4]</rank><answer> big; tall [3][1]</answer>";
     assert_eq!(written, expected);
 }

@@ -55,9 +55,9 @@ fn the_compact_style_is_short() {
 Question: How big is it?
  Kite: A kite flies. It is (1) light.[1]
  Kites[2]: Sizes
- Red|Kite: Size 2 m
- Blue: Size 3 m
- The red kite[3] {picture}";
+ Red|Kite: Size 2 m: Red|Kite
+ Blue: Size 3 m: Blue
+ The red kite[3] {picture} The red kite[3]";
     let stage = Stage::rank(PromptStyle::Compact, true);
     assert_eq!(written(&stage.prompt(&world())), expected);
     let direct = Stage::rank(PromptStyle::Compact, false);
@@ -77,8 +77,9 @@ fn the_filter_asks_about_each_kind_of_document() {
     check(PromptStyle::Standard, 1, &format!("\nDocument:\n[1] (table) {table}"));
     check(PromptStyle::Standard, 2, "\nDocument:\n[1] (image) The red kite\n{picture}");
     check(PromptStyle::Compact, 0, " Kite: A kite flies. It is (1) light.[1]");
-    check(PromptStyle::Compact, 1, " Kites[1]: Sizes\n Red|Kite: Size 2 m\n Blue: Size 3 m");
-    check(PromptStyle::Compact, 2, " The red kite[1] {picture}");
+    let rows = "\n Red|Kite: Size 2 m: Red|Kite\n Blue: Size 3 m: Blue";
+    check(PromptStyle::Compact, 1, &format!(" Kites[1]: Sizes{rows}"));
+    check(PromptStyle::Compact, 2, " The red kite[1] {picture} The red kite[1]");
 }
 
 #[test]
@@ -133,13 +134,15 @@ fn a_case_cannot_forge_labels_tags_turns_or_places() {
         ],
     };
     case.question.images.push(picture("q.png"));
-    // The compact style leaves the first header out.
-    for (style, n_places) in [(PromptStyle::Standard, 10), (PromptStyle::Compact, 9)] {
+    // The compact style leaves the first header out, and names a row and a picture twice.
+    let styles =
+        [(PromptStyle::Standard, 10, vec![1, 2, 3]), (PromptStyle::Compact, 11, vec![1, 2, 3, 3])];
+    for (style, n_places, labels) in styles {
         let stage = Stage::rank(style, false);
         let written = written(&stage.prompt(&case));
         let from = written.find("\nQuestion: ").unwrap();
         let shown = &written[from..];
-        assert_eq!(mmrag_task::labels_in(shown), [1, 2, 3], "{shown}");
+        assert_eq!(mmrag_task::labels_in(shown), labels, "{shown}");
         for mark in ["<rank>", "</think>", "<|", ".png"] {
             assert!(!shown.contains(mark), "{shown}");
         }
@@ -166,7 +169,7 @@ fn a_bare_document_has_no_stray_marks() {
     let documents = vec![text("t", "", "words"), text("u", "Title", ""), image("i", "", "a.png")];
     let case = Case { question: question("?"), documents };
     let compact = written(&Stage::rank(PromptStyle::Compact, true).prompt(&case));
-    assert!(compact.ends_with("\n words[1]\n Title[2]\n[3] {picture}"), "{compact}");
+    assert!(compact.ends_with("\n words[1]\n Title[2]\n[3] {picture}[3]"), "{compact}");
 }
 
 #[test]

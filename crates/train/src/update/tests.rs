@@ -190,6 +190,7 @@ fn update_settings(told: &Value) -> GrpoSettings {
     settings.schedule = Schedule {
         learning_rate: number(&optimizer["lr"]),
         warmup: 0.0,
+        hold: 0.0,
         decay: Decay::Constant,
         floor: 0.0,
     };
