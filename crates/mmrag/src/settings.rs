@@ -286,8 +286,9 @@ mod tests {
     fn the_run_files_in_the_repository_are_valid() {
         let runs = concat!(env!("CARGO_MANIFEST_DIR"), "/runs");
         let run = |name: &str| std::path::Path::new(runs).join(name);
-        let base = SftRun::read(&run("base.toml")).unwrap();
-        assert!(!base.phases.is_empty());
+        for name in ["base.toml", "lists.toml"] {
+            assert!(!SftRun::read(&run(name)).unwrap().phases.is_empty(), "{name}");
+        }
         ReinforceRun::read(&run("filter.toml"), StageName::Filter).unwrap();
         ReinforceRun::read(&run("rank.toml"), StageName::Rank).unwrap();
     }

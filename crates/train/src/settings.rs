@@ -453,6 +453,9 @@ impl Schedule {
         if !(0.0..=1.0).contains(&self.warmup) {
             return wrong("schedule.warmup", self.warmup, "must be a share from 0 to 1");
         }
+        if !(0.0..=1.0).contains(&self.hold) {
+            return wrong("schedule.hold", self.hold, "must be a share from 0 to 1");
+        }
         Ok(())
     }
 }
@@ -506,6 +509,7 @@ mod tests {
         check(&|s| s.rollout.temperature = 0.0, "rollout.temperature");
         check(&|s| s.prompts_per_step = 0, "prompts_per_step");
         check(&|s| s.schedule.warmup = 1.5, "schedule.warmup");
+        check(&|s| s.schedule.hold = -0.1, "schedule.hold");
     }
 
     #[test]
