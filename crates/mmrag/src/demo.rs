@@ -43,9 +43,8 @@ pub(crate) struct DemoSize {
     pub(crate) rank_prompts: usize,
     /// Steps of stage 2.
     pub(crate) rank_steps: usize,
-    /// Steps of supervised fine-tuning of each stage. Of stage 1 as many as take the time of its
-    /// reinforcement; of stage 2 they did over whole lists, and over filtered ones take less than
-    /// half of it (117 s of 283 s).
+    /// Steps of supervised fine-tuning of each stage: about as many as take the time of its
+    /// reinforcement.
     pub(crate) sft_steps: [usize; 2],
     /// Bootstrap resamples and permutations of the report.
     pub(crate) resamples: usize,
@@ -61,7 +60,7 @@ impl Default for DemoSize {
             filter_steps: 80,
             rank_prompts: 32,
             rank_steps: 90,
-            sft_steps: [128, 212],
+            sft_steps: [128, 560],
             resamples: RESAMPLES,
         }
     }

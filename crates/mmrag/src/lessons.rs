@@ -65,6 +65,9 @@ pub(crate) struct Phase {
     /// Share of the rank lessons that are of the slow kinds alone.
     #[serde(default)]
     pub(crate) slow_ranks: f64,
+    /// Share of the filter lessons that are of the slow kinds alone.
+    #[serde(default)]
+    pub(crate) slow_filters: f64,
     /// Share of the filter lessons that are on texts alone.
     #[serde(default)]
     pub(crate) filter_texts: f64,
@@ -159,7 +162,7 @@ impl LessonPlan {
     fn recite(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
-        let example = example(world);
+        let example = example(world, None);
         let mut written: Vec<_> = example.candidates.iter().filter_map(written).collect();
         if draws.random_bool(0.5) {
             // Numbers are many and each is rare: without this they are never learned to copy.
@@ -240,7 +243,8 @@ impl LessonPlan {
     /// Gold and distractor come equally often, so that neither verdict is the safe one.
     fn filter(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let wants_gold = draws.random_bool(0.5);
-        let mut example = example(world);
+        let kinds = happens(phase.slow_filters, draws).then(|| phase.slow()).flatten();
+        let mut example = example(world, kinds);
         let is_text = |document: &Arc<Document>| matches!(document.content, Content::Text(_));
         if happens(phase.filter_texts, draws) && example.candidates.iter().any(is_text) {
             example.candidates.retain(is_text);
@@ -284,8 +288,9 @@ fn happens(probability: f64, draws: &mut ChaCha8Rng) -> bool {
     probability > 0.0 && draws.random_bool(probability.min(1.0))
 }
 
-fn example(world: u64) -> Example {
-    atlas::example(world, NameSplit::Sft, world >> 32, &AtlasOptions::default())
+fn example(world: u64, kinds: Option<Vec<Kind>>) -> Example {
+    let options = AtlasOptions { kinds, ..AtlasOptions::default() };
+    atlas::example(world, NameSplit::Sft, world >> 32, &options)
 }
 
 /// The texts of `count` lessons of every kind, to train a tokenizer on.
@@ -302,6 +307,7 @@ pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
         reasoning: 0.7,
         slow: slow_kinds(),
         slow_ranks: 0.0,
+        slow_filters: 0.0,
         filter_texts: 0.0,
         alike: 0.0,
         survey: 0.5,
@@ -369,6 +375,7 @@ mod tests {
             reasoning: 0.5,
             slow: vec![Kind::TableQ],
             slow_ranks: 1.0,
+            slow_filters: 0.5,
             filter_texts: 0.5,
             alike: 0.5,
             survey: 0.5,
@@ -419,6 +426,23 @@ mod tests {
             Part::Text(text) => text,
             Part::Image(_) => "",
         }
+    }
+
+    #[test]
+    fn filter_lessons_can_be_of_slow_kinds_alone() {
+        let mut plan = plan();
+        for phase in &mut plan.phases {
+            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
+            *phase = Phase { filter: 1.0, rank: 0.0, filter_texts: 0.0, ..phase.clone() };
+            (phase.slow, phase.slow_filters) = (vec![Kind::ImageListQ], 1.0);
+        }
+        let lessons: Vec<_> = (0..60).map(|index| plan.lesson(index).unwrap()).collect();
+        for lesson in &lessons {
+            let text: String = lesson.prompt.messages[0].parts.iter().map(said).collect();
+            assert!(text.contains("turrets"), "{text}");
+        }
+        let n_helping = lessons.iter().filter(|lesson| lesson.reply.contains("Yes")).count();
+        assert!((15..45).contains(&n_helping), "{n_helping}");
     }
 
     #[test]
