@@ -456,6 +456,13 @@ impl Schedule {
         if !(0.0..=1.0).contains(&self.hold) {
             return wrong("schedule.hold", self.hold, "must be a share from 0 to 1");
         }
+        if self.warmup + self.hold > 1.0 {
+            return wrong(
+                "schedule.hold",
+                self.hold,
+                "must leave `warmup` room: both are at most 1",
+            );
+        }
         Ok(())
     }
 }
@@ -510,6 +517,7 @@ mod tests {
         check(&|s| s.prompts_per_step = 0, "prompts_per_step");
         check(&|s| s.schedule.warmup = 1.5, "schedule.warmup");
         check(&|s| s.schedule.hold = -0.1, "schedule.hold");
+        check(&|s| (s.schedule.warmup, s.schedule.hold) = (0.5, 0.6), "schedule.hold");
     }
 
     #[test]
