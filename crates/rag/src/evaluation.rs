@@ -68,7 +68,7 @@ impl Outcome {
                 || modalities.contains(&Modality::Image),
             modalities,
             answerable: example.gold.is_answerable(),
-            abstained: explanation.abstained,
+            abstained: explanation.abstained && !explanation.is_unparsable(),
             unparsable: explanation.is_unparsable(),
             confidence: explanation.confidence,
             answer_em: answer.em,

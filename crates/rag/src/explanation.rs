@@ -26,7 +26,8 @@ pub struct Explanation {
     /// The answer without its citations, items of a list joined by `"; "`. `none` if the policy
     /// abstained; empty if it said nothing that can be read.
     pub answer: String,
-    /// Whether the policy says that the documents hold no answer.
+    /// Whether there is no answer: the policy says that the documents hold none or, as `fallback`
+    /// tells, it was shown none or said nothing that can be read.
     pub abstained: bool,
     /// How sure the policy is of the answer, in [0, 1]. Absent if there is no answer or the engine
     /// tells no probabilities.

@@ -91,7 +91,7 @@ fn nothing_kept() -> Said {
 fn said(replied: &Replied, kept: &[usize]) -> Said {
     let unparsable = |why: String| Said {
         answer: String::new(),
-        abstained: false,
+        abstained: true,
         confidence: None,
         order: kept.to_vec(),
         citations: Vec::new(),
