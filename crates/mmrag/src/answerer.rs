@@ -11,6 +11,7 @@ use mmrag_task::{PromptStyle, Stage};
 use serde::Serialize;
 
 use crate::notes::{Keep, Notes};
+use crate::weights;
 
 /// What a filter keeps if its folder does not say.
 const KEEP: Keep = Keep { threshold: 0.5, k_min: 2, k_max: 10 };
@@ -62,6 +63,17 @@ impl AnswerArgs {
     /// The model's folder.
     pub(crate) fn folder(&self) -> PathBuf {
         self.model.clone().unwrap_or_else(built_in_model)
+    }
+
+    /// The names of the weights of the model and of its adapters.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub(crate) fn weights(&self) -> anyhow::Result<serde_json::Value> {
+        let adapters = [&self.filter_adapter, &self.rank_adapter].into_iter().flatten();
+        let adapters: Vec<&Path> = adapters.map(PathBuf::as_path).collect();
+        weights::versions(&self.folder(), &adapters)
     }
 
     /// Loads the model.
@@ -174,6 +186,11 @@ impl<'p> Answerer<'p> {
 /// Where the built-in small model lies.
 pub(crate) fn built_in_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("model")
+}
+
+/// The model's folder that a run file names; the built-in small model if it names none.
+pub(crate) fn model_of(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() { built_in_model() } else { folder.to_path_buf() }
 }
 
 /// Loads a model's folder.

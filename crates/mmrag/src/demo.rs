@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::answerer::Answerer;
 use crate::evaluating::{RESAMPLES, answer_all, hold_settings, outcomes, shown_examples};
 use crate::stages::Questions;
+use crate::weights;
 
 pub(crate) use variant::VariantName;
 
@@ -111,7 +112,9 @@ impl Demo<'_> {
     /// When the model cannot be read, a training fails, or the folder cannot be written.
     pub(crate) fn run(&self) -> anyhow::Result<Option<Shown>> {
         let began = Instant::now();
-        hold_settings(self.out, &json!({ "size": self.size, "model": self.model }))?;
+        let weights = weights::versions(self.model, &[])?;
+        let began_with = json!({ "size": self.size, "model": self.model, "weights": weights });
+        hold_settings(self.out, &began_with)?;
         let world = self.world()?;
         let mut answered = Vec::new();
         let mut timings = serde_json::Map::new();

@@ -36,6 +36,14 @@ const SLOW_KINDS: [Kind; 9] = [
     Kind::Unanswerable,
 ];
 
+/// The kinds of question that describe a picture instead of naming it, so that the picture alone
+/// tells whether it is meant.
+const SEEKING_KINDS: [Kind; 3] =
+    [Kind::ImageListQ, Kind::ComposeTextImage, Kind::ComposeTableImage];
+
+/// The kinds of question whose answer stands in no document, but follows from what they say.
+const CONCLUDING_KINDS: [Kind; 3] = [Kind::CompareText, Kind::CompareImage, Kind::ImageYesNo];
+
 /// A stretch of the training with one mixture of lessons.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +62,13 @@ pub(crate) struct Phase {
     pub(crate) filter: f64,
     /// Weight of ranking several documents and answering.
     pub(crate) rank: f64,
+    /// Weight of saying whether a picture is the one, or one of those, that a question describes
+    /// instead of naming.
+    #[serde(default)]
+    pub(crate) seek: f64,
+    /// Weight of answering when the reasoning is given.
+    #[serde(default)]
+    pub(crate) conclude: f64,
     /// The fewest and the most documents of a recite, quiz or rank lesson.
     pub(crate) documents: [usize; 2],
     /// Share of the read and rank lessons that reason before they rank.
@@ -137,14 +152,17 @@ impl LessonPlan {
         let mut draws = stream(self.seed, index);
         // Every lesson is of a world of its own: nothing but the documents can tell its facts.
         let world = draws.random();
-        let Phase { describe, recite, read, quiz, filter, rank, .. } = *phase;
-        Some(match weighted(&mut draws, [describe, recite, read, quiz, filter, rank]) {
+        let Phase { describe, recite, read, quiz, filter, rank, seek, conclude, .. } = *phase;
+        let weights = [describe, recite, read, quiz, filter, rank, seek, conclude];
+        Some(match weighted(&mut draws, weights) {
             0 => describe_picture(world),
             1 => self.recite(world, phase, &mut draws),
             2 => self.read(world, index, phase, &mut draws),
             3 => self.quiz(world, phase, &mut draws),
             4 => self.filter(world, phase, &mut draws),
-            _ => self.rank(world, phase, &mut draws),
+            5 => self.rank(world, phase, &mut draws),
+            6 => self.seek(world, &mut draws),
+            _ => self.conclude(world, &mut draws),
         })
     }
 
@@ -252,6 +270,26 @@ impl LessonPlan {
         verdict(&self.filter, &example, wants_gold, phase.alike, draws)
     }
 
+    /// A picture that is described, or one of its like: what is seen decides, as the names do not.
+    fn seek(&self, world: u64, draws: &mut ChaCha8Rng) -> Composed {
+        let wants_gold = draws.random_bool(0.5);
+        let mut example = example(world, Some(SEEKING_KINDS.to_vec()));
+        example.candidates.retain(|document| matches!(document.content, Content::Image(_)));
+        verdict(&self.filter, &example, wants_gold, 1.0, draws)
+    }
+
+    /// The answer alone is to be told, from a reasoning that is given: of a whole reply it is one
+    /// word in fifty, too few to learn when yes follows and when no.
+    fn conclude(&self, world: u64, draws: &mut ChaCha8Rng) -> Composed {
+        let example = example(world, Some(CONCLUDING_KINDS.to_vec()));
+        let gold = gold_and_distractors(&example, 0, false, draws);
+        let mut whole = demonstration(&self.reasoned, &example, &gold, draws.random());
+        let answer = whole.reply.find("<answer>").expect("every reply has an answer");
+        let rest = whole.reply.split_off(answer + "<answer>".len());
+        whole.prompt.reply_prefix = std::mem::replace(&mut whole.reply, rest);
+        whole
+    }
+
     fn rank(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let kinds = happens(phase.slow_ranks, draws).then(|| phase.slow()).flatten();
         let options = AtlasOptions { kinds, ..AtlasOptions::default() };
@@ -303,6 +341,8 @@ pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
         quiz: 0.1,
         filter: 0.2,
         rank: 0.4,
+        seek: 0.0,
+        conclude: 0.0,
         documents: [2, 12],
         reasoning: 0.7,
         slow: slow_kinds(),
@@ -371,6 +411,8 @@ mod tests {
             quiz: 0.2,
             filter: 0.3,
             rank,
+            seek: 0.0,
+            conclude: 0.0,
             documents: [2, 4],
             reasoning: 0.5,
             slow: vec![Kind::TableQ],
@@ -446,6 +488,27 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_sought_by_what_it_shows_and_not_by_its_title() {
+        let mut plan = plan();
+        for phase in &mut plan.phases {
+            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
+            *phase = Phase { filter: 0.0, rank: 0.0, seek: 1.0, ..phase.clone() };
+        }
+        let lessons: Vec<_> = (0..60).map(|index| plan.lesson(index).unwrap()).collect();
+        for lesson in &lessons {
+            let parts = &lesson.prompt.messages[0].parts;
+            let is_picture = |part: &&Part| matches!(part, Part::Image(_));
+            assert_eq!(parts.iter().filter(is_picture).count(), 1);
+            let text: String = parts.iter().map(said).collect();
+            let (asked, shown) = text.split_once("\n ").unwrap();
+            let name = shown.split(['[', ' ']).next().unwrap();
+            assert!(!name.is_empty() && !asked.contains(name), "{text}");
+        }
+        let n_helping = lessons.iter().filter(|lesson| lesson.reply.contains("Yes")).count();
+        assert!((15..45).contains(&n_helping), "{n_helping}");
+    }
+
+    #[test]
     fn without_slow_kinds_all_are_drawn_from() {
         let mut plan = plan();
         plan.phases.iter_mut().for_each(|phase| phase.slow.clear());
@@ -455,7 +518,13 @@ mod tests {
     #[test]
     fn the_run_files_of_the_built_in_model_name_known_kinds() {
         let text = include_str!("../runs/base.toml");
-        for text in [text, include_str!("../runs/lists.toml")] {
+        let others = [
+            include_str!("../runs/lists.toml"),
+            include_str!("../runs/seek.toml"),
+            include_str!("../runs/conclude.toml"),
+            include_str!("../runs/small.toml"),
+        ];
+        for text in [text].into_iter().chain(others) {
             let run: toml::Table = toml::from_str(text).unwrap();
             let phases: Vec<Phase> = run["phases"].clone().try_into().unwrap();
             assert!(phases.iter().all(|phase| phase.lessons > 0 && !phase.slow.is_empty()));

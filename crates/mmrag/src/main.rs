@@ -24,6 +24,7 @@ mod small_model;
 mod stages;
 mod stop;
 mod training;
+mod weights;
 
 use std::process::ExitCode;
 

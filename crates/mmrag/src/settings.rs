@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use mmrag_data::Hide;
 use mmrag_task::{PromptStyle, Rubric, StageName};
 use mmrag_train::{GrpoSettings, SftSettings};
@@ -119,6 +119,9 @@ pub(crate) struct ReinforceRun {
 pub(crate) struct SftRun {
     /// What is not said is as this preset says.
     pub(crate) preset: Preset,
+    /// A run file, its place as seen from this one, that is done first: this run begins with the
+    /// model that it trains, in place of `model`.
+    pub(crate) after: PathBuf,
     /// The model's folder that training begins with; the built-in small model if empty.
     pub(crate) model: PathBuf,
     /// The run's folder.
@@ -196,6 +199,39 @@ impl SftRun {
         Ok(file.over(&Self::preset(preset))?)
     }
 
+    /// Reads a run file and all that it comes after, the first to be done first.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be read, names a model besides, comes after itself, or comes after
+    /// a run that trains an adapter.
+    pub(crate) fn read_chain(path: &Path) -> anyhow::Result<Vec<Self>> {
+        let mut place = path.to_path_buf();
+        let (mut seen, mut chain) = (Vec::new(), Vec::<Self>::new());
+        loop {
+            let run = Self::read(&place)?;
+            let file = place.display();
+            let known = std::fs::canonicalize(&place)?;
+            ensure!(!seen.contains(&known), "failed to begin {file}: it comes after itself");
+            ensure!(
+                chain.is_empty() || run.training.lora.is_none(),
+                "failed to go on after {file}: it trains an adapter, not a model"
+            );
+            seen.push(known);
+            let after = run.after.clone();
+            chain.push(run);
+            if after.as_os_str().is_empty() {
+                chain.reverse();
+                return Ok(chain);
+            }
+            ensure!(
+                chain.last().is_some_and(|run| run.model.as_os_str().is_empty()),
+                "failed to begin {file}: it names both a run that it comes `after` and a `model`"
+            );
+            place = place.parent().unwrap_or(Path::new("")).join(after);
+        }
+    }
+
     /// The preset. `paper_like` is `robust`: the paper's abstract says nothing of supervision.
     pub(crate) fn preset(preset: Preset) -> Self {
         let training = match preset {
@@ -205,6 +241,7 @@ impl SftRun {
         };
         Self {
             preset,
+            after: PathBuf::new(),
             model: PathBuf::new(),
             out: PathBuf::new(),
             prompts: prompts_of(preset),
@@ -283,12 +320,29 @@ mod tests {
     }
 
     #[test]
+    fn a_run_comes_after_another_and_not_after_itself() {
+        let (folder, path) = file("out = 'b'\nafter = 'first.toml'\n[training]\nseed = 2");
+        let first = |text: &str| std::fs::write(folder.path().join("first.toml"), text).unwrap();
+        let error = || format!("{:#}", SftRun::read_chain(&path).unwrap_err());
+        assert!(error().contains("first.toml"), "{}", error());
+        first("out = 'a'\nmodel = 'm'\npreset = 'from_scratch'");
+        let chain = SftRun::read_chain(&path).unwrap();
+        let outs: Vec<_> = chain.iter().map(|run| run.out.to_str().unwrap()).collect();
+        assert_eq!(outs, ["a", "b"]);
+        first("out = 'a'\nafter = 'run.toml'\npreset = 'from_scratch'");
+        assert!(error().contains("after itself"), "{}", error());
+        first("out = 'a'\npreset = 'demo'");
+        assert!(error().contains("adapter"), "{}", error());
+        std::fs::write(&path, "after = 'first.toml'\nmodel = 'm'").unwrap();
+        assert!(error().contains("`model`"), "{}", error());
+    }
+
+    #[test]
     fn the_run_files_in_the_repository_are_valid() {
         let runs = concat!(env!("CARGO_MANIFEST_DIR"), "/runs");
         let run = |name: &str| std::path::Path::new(runs).join(name);
-        for name in ["base.toml", "lists.toml"] {
-            assert!(!SftRun::read(&run(name)).unwrap().phases.is_empty(), "{name}");
-        }
+        let chain = SftRun::read_chain(&run("small.toml")).unwrap();
+        assert!(chain.len() > 1 && chain.iter().all(|run| !run.phases.is_empty()));
         ReinforceRun::read(&run("filter.toml"), StageName::Filter).unwrap();
         ReinforceRun::read(&run("rank.toml"), StageName::Rank).unwrap();
     }

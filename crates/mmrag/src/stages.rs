@@ -13,13 +13,14 @@ use mmrag_train::{
     Evaluate, Init, Lessons, LoraSettings, Outcome, Pupil, Run, RunFolder, train_grpo, train_sft,
 };
 
-use crate::answerer::{load_adapter, reply_tokens};
+use crate::answerer::{load_adapter, model_of, reply_tokens};
 use crate::calibrate;
 use crate::dev::{FilterDev, RankDev};
 use crate::lessons::{Demonstrations, LessonPlan};
 use crate::notes::Notes;
 use crate::settings::{KeepSettings, ReinforceRun, SftRun};
 use crate::training::{Teller, publish};
+use crate::weights;
 
 /// Dev questions that a ranker's confidence is calibrated on, at most.
 const CONFIDENCE_QUESTIONS: usize = 256;
@@ -43,7 +44,7 @@ pub(crate) fn train_filter(
     questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let folder = open_run(&run.out, run)?;
+    let folder = open_run(&run.out, run, [&run.model, &run.filter_adapter])?;
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
@@ -115,7 +116,7 @@ pub(crate) fn train_ranker(
     questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let folder = open_run(&run.out, run)?;
+    let folder = open_run(&run.out, run, [&run.model, &run.filter_adapter])?;
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
@@ -208,7 +209,7 @@ pub(crate) fn supervise(
     questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let folder = open_run(&run.out, run)?;
+    let folder = open_run(&run.out, run, [&run.model, &run.filter_adapter])?;
     let name = if run.training.lora.is_some() { "adapter" } else { "model" };
     if let Some(place) = published(&run.out.join(name)) {
         return Ok(Some(place));
@@ -266,9 +267,17 @@ fn published(place: &Path) -> Option<PathBuf> {
     place.exists().then(|| place.to_path_buf())
 }
 
-fn open_run(out: &Path, settings: &impl serde::Serialize) -> anyhow::Result<RunFolder> {
+/// Opens the folder of a run that starts from these weights: a model and a filter, if there is one.
+fn open_run(
+    out: &Path,
+    settings: &impl serde::Serialize,
+    [model, filter]: [&Path; 2],
+) -> anyhow::Result<RunFolder> {
     ensure!(!out.as_os_str().is_empty(), "the run file names no run folder: `out` is missing");
-    RunFolder::open(out, settings).context("failed to open the run folder")
+    let filter = (!filter.as_os_str().is_empty()).then_some(filter);
+    let mut settings = serde_json::to_value(settings)?;
+    settings["weights"] = weights::versions(&model_of(model), filter.as_slice())?;
+    RunFolder::open(out, &settings).context("failed to open the run folder")
 }
 
 fn adapter_to_train(policy: &Policy, lora: &LoraSettings, seed: u64) -> anyhow::Result<Adapter> {

@@ -169,7 +169,7 @@ impl Author<'_> {
         };
         let gold = vec![
             (Key::Beetle(beetle), fill(&count_step("dots", spots), &beetle.text(), "")),
-            (Key::Beetles(town), lives(beetle, home)),
+            (Key::Beetles(town), format!("{} lives {}.", beetle.text(), at_home(home))),
         ];
         self.listed(town, beetle, Key::Beetle, text, home.to_owned(), gold)
     }
@@ -236,12 +236,18 @@ impl Author<'_> {
 
 /// First the home, by which the row is found, then the name, to which it leads.
 fn lives(beetle: Name, home: &str) -> String {
+    let place = at_home(home);
+    let (first, rest) = place.split_at(1);
+    format!("{}{rest} lives {}.", first.to_uppercase(), beetle.text())
+}
+
+fn at_home(home: &str) -> String {
     let place = match home {
-        "forest" | "desert" => "In",
-        "river" => "At",
-        _ => "On",
+        "forest" | "desert" => "in",
+        "river" => "at",
+        _ => "on",
     };
-    format!("{place} the {home} lives {}.", beetle.text())
+    format!("{place} the {home}")
 }
 
 /// Phrases of one hop bring their noun along: "the the bug that X discovered bug" is made whole.

@@ -83,6 +83,7 @@ impl RunCommand {
             "split": self.dataset.split,
             "hide": self.dataset.hide,
             "answer": self.answer,
+            "weights": self.answer.weights()?,
         });
         hold_settings(&self.out, &settings)?;
         let log = self.out.join("explanations.jsonl");

@@ -1,6 +1,7 @@
 //! `mmrag train`: one run file, one run folder; the same command resumes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
@@ -9,7 +10,7 @@ use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_task::StageName;
 
 use super::Ended;
-use crate::answerer::{built_in_model, load_policy};
+use crate::answerer::{load_policy, model_of};
 use crate::dataset::{self, SplitName};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{Questions, first, supervise, train_filter, train_ranker};
@@ -21,7 +22,7 @@ const DEV_ATLAS_SEED: u64 = 1;
 const EXAMPLES: &str = "Examples:
   mmrag train filter crates/mmrag/runs/filter.toml
   mmrag train rank crates/mmrag/runs/rank.toml
-  mmrag train sft crates/mmrag/runs/base.toml
+  mmrag train sft crates/mmrag/runs/small.toml
 
 Ctrl-C ends the run after its current step; the same command goes on from there.";
 
@@ -64,19 +65,7 @@ impl TrainCommand {
                 let questions = questions(&run.data, run.data.dev_questions)?;
                 train_ranker(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
             }
-            Self::Sft(RunArgs { file }) => {
-                let run = SftRun::read(file)?;
-                let questions = if run.phases.is_empty() {
-                    let dev_questions = match run.stage {
-                        StageName::Filter => run.data.calibration_questions,
-                        StageName::Rank => run.data.dev_questions,
-                    };
-                    questions(&run.data, dev_questions)?
-                } else {
-                    Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
-                };
-                supervise(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
-            }
+            Self::Sft(RunArgs { file }) => supervise_each(SftRun::read_chain(file)?, &stop)?,
         };
         let Some(place) = published else { return Ok(Ended::Stopped) };
         output::line(&place.display().to_string())?;
@@ -84,8 +73,28 @@ impl TrainCommand {
     }
 }
 
-fn model_of(folder: &Path) -> PathBuf {
-    if folder.as_os_str().is_empty() { built_in_model() } else { folder.to_path_buf() }
+/// Does one run after the other, each with the model of the one before.
+fn supervise_each(chain: Vec<SftRun>, stop: &AtomicBool) -> anyhow::Result<Option<PathBuf>> {
+    let mut published: Option<PathBuf> = None;
+    for mut run in chain {
+        if let Some(model) = published {
+            run.model = model;
+        }
+        let questions = if run.phases.is_empty() {
+            let dev_questions = match run.stage {
+                StageName::Filter => run.data.calibration_questions,
+                StageName::Rank => run.data.dev_questions,
+            };
+            questions(&run.data, dev_questions)?
+        } else {
+            Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
+        };
+        published = supervise(&run, &load_policy(&model_of(&run.model))?, &questions, stop)?;
+        if published.is_none() {
+            break;
+        }
+    }
+    Ok(published)
 }
 
 fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Result<Questions> {

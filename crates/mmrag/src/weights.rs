@@ -1,0 +1,83 @@
+//! A name for the weights in a folder, so that nothing is gone on with over other weights.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// How much of a file's beginning and of its end is read: training changes every tensor, and large
+/// weights are not read whole for their name.
+const READ: u64 = 1 << 20;
+
+/// The names of the weights that a run starts from, to stand in its settings.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub(crate) fn versions(model: &Path, adapters: &[&Path]) -> anyhow::Result<Value> {
+    let adapters = adapters.iter().map(|folder| version(folder));
+    let adapters = adapters.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(json!({ "model": version(model)?, "adapters": adapters }))
+}
+
+/// Sixteen hexadecimal digits of a SHA-256 over the names, the sizes, the first and the last
+/// mebibyte of a folder's safetensors files.
+fn version(folder: &Path) -> anyhow::Result<String> {
+    let context = || format!("failed to read the weights in {}", folder.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for path in &files {
+        hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        add_ends(&mut hash, path).with_context(context)?;
+    }
+    let mut name = String::new();
+    for byte in &hash.finalize()[..8] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    Ok(name)
+}
+
+fn add_ends(hash: &mut Sha256, path: &Path) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    hash.update(size.to_le_bytes());
+    for start in [0, size.saturating_sub(READ)] {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        file.by_ref().take(READ).read_to_end(&mut bytes)?;
+        hash.update(&bytes);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn other_weights_have_another_name_and_other_files_do_not_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        };
+        write("model.safetensors", b"one");
+        let first = version(folder.path()).unwrap();
+        write("README.md", b"a card");
+        assert_eq!(version(folder.path()).unwrap(), first);
+        write("model.safetensors", b"two");
+        assert_ne!(version(folder.path()).unwrap(), first);
+        let error = version(&folder.path().join("none")).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
+    }
+}
