@@ -219,7 +219,7 @@ impl Demo<'_> {
         });
         for part in ["filter", "rank", "sft"] {
             let part = settings[part].as_object_mut().expect("a run is written as an object");
-            for place in ["out", "model", "filter_adapter", "data"] {
+            for place in ["out", "after", "model", "filter_adapter", "data"] {
                 part.shift_remove(place);
             }
         }

@@ -162,7 +162,7 @@ pub(crate) fn hold_settings(folder: &Path, settings: &Value) -> anyhow::Result<(
     match other {
         None => Ok(()),
         Some(key) => anyhow::bail!(
-            "failed to go on in {}: it was begun with another {key}; use another folder",
+            "failed to go on in {}: it was begun with a different {key}; use another folder",
             folder.display()
         ),
     }
@@ -180,6 +180,6 @@ mod tests {
         hold_settings(folder.path(), &json!({"model": "a", "seed": 1})).unwrap();
         hold_settings(folder.path(), &json!({"model": "a", "seed": 1})).unwrap();
         let error = hold_settings(folder.path(), &json!({"model": "a", "seed": 2})).unwrap_err();
-        assert!(error.to_string().contains("another seed"), "{error}");
+        assert!(error.to_string().contains("different seed"), "{error}");
     }
 }

@@ -36,8 +36,8 @@ const SLOW_KINDS: [Kind; 9] = [
     Kind::Unanswerable,
 ];
 
-/// The kinds of question that describe a picture instead of naming it, so that the picture alone
-/// tells whether it is meant.
+/// The kinds of question that describe a picture instead of naming it, so that the picture and its
+/// title tell whether it is meant. (Of `Intersect` a table has to tell too.)
 const SEEKING_KINDS: [Kind; 3] =
     [Kind::ImageListQ, Kind::ComposeTextImage, Kind::ComposeTableImage];
 
@@ -270,7 +270,8 @@ impl LessonPlan {
         verdict(&self.filter, &example, wants_gold, phase.alike, draws)
     }
 
-    /// A picture that is described, or one of its like: what is seen decides, as the names do not.
+    /// A picture that is described, or one of its like: another thing of the same town or list, where
+    /// what is seen decides, or a tower of another town, where its title does.
     fn seek(&self, world: u64, draws: &mut ChaCha8Rng) -> Composed {
         let wants_gold = draws.random_bool(0.5);
         let mut example = example(world, Some(SEEKING_KINDS.to_vec()));
@@ -506,6 +507,26 @@ mod tests {
         }
         let n_helping = lessons.iter().filter(|lesson| lesson.reply.contains("Yes")).count();
         assert!((15..45).contains(&n_helping), "{n_helping}");
+    }
+
+    #[test]
+    fn a_conclusion_is_the_answer_to_a_reasoning_that_is_given() {
+        let mut plan = plan();
+        for phase in &mut plan.phases {
+            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
+            *phase = Phase { filter: 0.0, rank: 0.0, conclude: 1.0, ..phase.clone() };
+        }
+        let mut n_yes = 0;
+        for index in 0..60 {
+            let lesson = plan.lesson(index).unwrap();
+            let given = &lesson.prompt.reply_prefix;
+            assert!(given.starts_with("<think>") && given.ends_with("<answer>"), "{given}");
+            let (answer, _) = lesson.reply.split_once(" [").unwrap();
+            assert!([" yes", " no"].contains(&answer), "{}", lesson.reply);
+            assert!(lesson.reply.ends_with("</answer>"), "{}", lesson.reply);
+            n_yes += usize::from(answer == " yes");
+        }
+        assert!((15..45).contains(&n_yes), "{n_yes}");
     }
 
     #[test]

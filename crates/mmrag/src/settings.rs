@@ -1,7 +1,7 @@
 //! Run files become settings here, once. Below this room nobody sees a file or a flag.
 //!
 //! A run file names a preset and says what differs from it. Paths in it are relative to the folder
-//! the command is called in.
+//! the command is called in, `after` aside: it is relative to the run file.
 
 use std::path::{Path, PathBuf};
 
@@ -203,8 +203,8 @@ impl SftRun {
     ///
     /// # Errors
     ///
-    /// When one of them cannot be read, names a model besides, comes after itself, or comes after
-    /// a run that trains an adapter.
+    /// When one of them cannot be read, names no folder of its own or a model besides, comes after
+    /// itself, or comes after a run that trains an adapter.
     pub(crate) fn read_chain(path: &Path) -> anyhow::Result<Vec<Self>> {
         let mut place = path.to_path_buf();
         let (mut seen, mut chain) = (Vec::new(), Vec::<Self>::new());
@@ -213,6 +213,14 @@ impl SftRun {
             let file = place.display();
             let known = std::fs::canonicalize(&place)?;
             ensure!(!seen.contains(&known), "failed to begin {file}: it comes after itself");
+            ensure!(
+                chain.is_empty() || !run.out.as_os_str().is_empty(),
+                "failed to go on after {file}: it names no run folder, `out` is missing"
+            );
+            ensure!(
+                chain.iter().all(|other| other.out != run.out),
+                "failed to begin {file}: `out` is the run folder of a run that comes after it"
+            );
             ensure!(
                 chain.is_empty() || run.training.lora.is_none(),
                 "failed to go on after {file}: it trains an adapter, not a model"
@@ -335,6 +343,11 @@ mod tests {
         assert!(error().contains("adapter"), "{}", error());
         std::fs::write(&path, "after = 'first.toml'\nmodel = 'm'").unwrap();
         assert!(error().contains("`model`"), "{}", error());
+        std::fs::write(&path, "after = 'first.toml'\nout = 'a'").unwrap();
+        first("out = 'a'\npreset = 'from_scratch'");
+        assert!(error().contains("`out` is the run folder"), "{}", error());
+        first("preset = 'from_scratch'");
+        assert!(error().contains("`out` is missing"), "{}", error());
     }
 
     #[test]

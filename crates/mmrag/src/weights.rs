@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -35,6 +35,7 @@ fn version(folder: &Path) -> anyhow::Result<String> {
             files.push(path);
         }
     }
+    ensure!(!files.is_empty(), "failed to find weights (*.safetensors) in {}", folder.display());
     files.sort();
     let mut hash = Sha256::new();
     for path in &files {
@@ -63,7 +64,7 @@ fn add_ends(hash: &mut Sha256, path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{READ, version};
 
     #[test]
     fn other_weights_have_another_name_and_other_files_do_not_matter() {
@@ -79,5 +80,27 @@ mod tests {
         assert_ne!(version(folder.path()).unwrap(), first);
         let error = version(&folder.path().join("none")).unwrap_err();
         assert!(error.to_string().contains("none"), "{error}");
+        std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        let error = version(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("safetensors"), "{error}");
+    }
+
+    #[test]
+    fn of_large_weights_the_ends_and_the_size_tell() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        let mut bytes = vec![0; 3 * READ as usize];
+        let mut name = |at: usize, length: usize| {
+            bytes[at] += 1;
+            std::fs::write(&file, &bytes[..length]).unwrap();
+            version(folder.path()).unwrap()
+        };
+        let whole = 3 * READ as usize;
+        let first = name(0, whole);
+        let second = name(whole - 1, whole);
+        assert_ne!(second, first);
+        assert_ne!(name(0, whole), second);
+        let middle = name(whole / 2, whole);
+        assert_ne!(name(whole / 2, whole - 1), middle);
     }
 }

@@ -181,3 +181,39 @@ fn webqa_predictions_are_scored_and_their_faults_told() {
     assert!(stderr(&failed).contains("broken.json, line 2"), "{}", stderr(&failed));
     assert!(failed.stdout.is_empty());
 }
+
+#[test]
+fn a_run_begins_with_what_the_one_before_trained_and_is_held_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let new = mmrag(&["model", "new", "--seed", "1", "--out", place("new").to_str().unwrap()]);
+    assert!(new.status.success(), "{}", stderr(&new));
+    let phase = "[[phases]]\nlessons = 2\ndescribe = 1.0\nrecite = 0.0\nread = 0.0\nquiz = 0.0\n\
+                 filter = 0.0\nrank = 0.0\ndocuments = [1, 1]\nreasoning = 1.0\n";
+    let write = |name: &str, begins: &str| {
+        let out = place(name);
+        let text = format!(
+            "preset = 'from_scratch'\n{begins}\nout = '{}'\n{phase}[data]\ndev_questions = 1\n\
+             [training]\nlessons_per_step = 1\n",
+            out.display()
+        );
+        std::fs::write(place(&format!("{name}.toml")), text).unwrap();
+    };
+    write("first", &format!("model = '{}'", place("new").display()));
+    write("second", "after = 'first.toml'");
+    let second = place("second.toml");
+    let train = || mmrag(&["train", "sft", second.to_str().unwrap()]);
+    let trained = train();
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    assert_eq!(stdout(&trained).trim(), place("second/model").display().to_string());
+    let text = std::fs::read_to_string(place("second/settings.json")).unwrap();
+    let settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(settings["model"], place("first/model").to_str().unwrap());
+    // Nothing is left to do, until the first model is another one.
+    assert!(train().status.success());
+    let weights = place("first/model/model.safetensors");
+    std::fs::copy(place("new/model.safetensors"), weights).unwrap();
+    let refused = train();
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("weights.model"), "{}", stderr(&refused));
+}

@@ -24,7 +24,7 @@ pub struct Outcome {
     pub picture_dependent: bool,
     /// Whether it can be answered.
     pub answerable: bool,
-    /// Whether the policy said that it cannot.
+    /// Whether it got no answer, other than by a reply that could not be read.
     pub abstained: bool,
     /// Whether the ranker's reply could not be read.
     pub unparsable: bool,

@@ -23,8 +23,8 @@ pub use reasoning::{ReasoningStep, reasoning_steps, sentences};
 pub struct Explanation {
     /// What was asked.
     pub question: Asked,
-    /// The answer without its citations, items of a list joined by `"; "`. `none` if the policy
-    /// abstained; empty if it said nothing that can be read.
+    /// The answer without its citations, items of a list joined by `"; "`. `none` if the policy said
+    /// so or was shown no document; empty if it said nothing that can be read.
     pub answer: String,
     /// Whether there is no answer: the policy says that the documents hold none or, as `fallback`
     /// tells, it was shown none or said nothing that can be read.

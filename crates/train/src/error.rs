@@ -23,8 +23,8 @@ pub enum TrainError {
         why: &'static str,
     },
     /// A run folder holds a run with other settings.
-    #[error("resume the run in {}: its {key} differs from these settings; use another folder, or \
-             the settings in its settings.json", path.display())]
+    #[error("resume the run in {}: its {key} differs from what it is to be resumed with; use another \
+             folder, or what its settings.json says", path.display())]
     OtherRun {
         /// The run folder.
         path: PathBuf,

@@ -18,7 +18,7 @@ pub const FROZEN: Counts = Counts { train: 4000, dev: 1000, test: 1000 };
 /// [`frozen_hash`] of the frozen atlas, by which it is recognised.
 pub const FROZEN_HASH: &str = "d27320f9ec017bb020049788e5462aada8c5dfa1091eb9c256a1b12ca8af8b69";
 
-/// SHA-256, in hexadecimal, over the questions, documents and pixels of an atlas, in order; how
+/// SHA-256, in hexadecimal, over the questions with their reasoning steps, documents and pixels of an atlas, in order; how
 /// pictures are compressed does not matter. A prefix of the frozen atlas is `counts` with smaller
 /// numbers: kinds and questions do not depend on how many there are.
 pub fn frozen_hash(counts: Counts, seed: u64) -> String {

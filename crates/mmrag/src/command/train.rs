@@ -22,6 +22,9 @@ const DEV_ATLAS_SEED: u64 = 1;
 const EXAMPLES: &str = "Examples:
   mmrag train filter crates/mmrag/runs/filter.toml
   mmrag train rank crates/mmrag/runs/rank.toml
+
+The built-in small model, from nothing (two and a half hours on two cores):
+  mmrag model new --out runs/new --seed 1
   mmrag train sft crates/mmrag/runs/small.toml
 
 Ctrl-C ends the run after its current step; the same command goes on from there.";
@@ -41,7 +44,7 @@ pub(crate) enum TrainCommand {
 /// The run file.
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// The TOML file that says what to train on what
+    /// The TOML file that says what to train on what; a run that it comes `after` is done first
     #[arg(value_name = "RUN.toml")]
     file: PathBuf,
 }

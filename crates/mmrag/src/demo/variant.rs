@@ -180,6 +180,7 @@ impl Demo<'_> {
 
     fn reinforce(&self, stage: StageName, seed: u64, name: &str) -> anyhow::Result<ReinforceRun> {
         let mut run = ReinforceRun::preset(Preset::Demo, stage)?;
+        run.model = self.model.to_path_buf();
         run.out = self.folder(seed).join(name);
         run.data.dev_questions = self.size.dev;
         run.training.seed = seed;
@@ -194,6 +195,7 @@ impl Demo<'_> {
             StageName::Rank => ("sft_rank", rank_steps),
         };
         run.stage = stage;
+        run.model = self.model.to_path_buf();
         run.out = self.folder(seed).join(name);
         if stage == StageName::Rank {
             run.filter_adapter = self.folder(seed).join("sft_filter/adapter");
