@@ -426,6 +426,17 @@ mod tests {
         LessonPlan::new(3, vec![phase(20, 1.0, 0.0), phase(40, 0.0, 1.0)])
     }
 
+    /// The plan with none of its lessons but those that are asked for.
+    fn plan_of(ask: impl Fn(&mut Phase)) -> LessonPlan {
+        let mut plan = plan();
+        for phase in &mut plan.phases {
+            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
+            *phase = Phase { filter: 0.0, rank: 0.0, seek: 0.0, conclude: 0.0, ..phase.clone() };
+            ask(phase);
+        }
+        plan
+    }
+
     #[test]
     fn a_lesson_depends_on_seed_and_index_alone() {
         let (plan, again) = (plan(), plan());
@@ -439,11 +450,7 @@ mod tests {
 
     #[test]
     fn what_is_recited_by_its_title_bears_it_alone() {
-        let mut plan = plan();
-        for phase in &mut plan.phases {
-            *phase = Phase { describe: 0.0, recite: 1.0, read: 0.0, quiz: 0.0, ..phase.clone() };
-            *phase = Phase { filter: 0.0, rank: 0.0, documents: [2, 6], ..phase.clone() };
-        }
+        let plan = plan_of(|phase| (phase.recite, phase.documents) = (1.0, [2, 6]));
         let mut n_titles = 0;
         for index in 0..60 {
             let lesson = plan.lesson(index).unwrap();
@@ -473,12 +480,10 @@ mod tests {
 
     #[test]
     fn filter_lessons_can_be_of_slow_kinds_alone() {
-        let mut plan = plan();
-        for phase in &mut plan.phases {
-            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
-            *phase = Phase { filter: 1.0, rank: 0.0, filter_texts: 0.0, ..phase.clone() };
+        let plan = plan_of(|phase| {
+            (phase.filter, phase.filter_texts) = (1.0, 0.0);
             (phase.slow, phase.slow_filters) = (vec![Kind::ImageListQ], 1.0);
-        }
+        });
         let lessons: Vec<_> = (0..60).map(|index| plan.lesson(index).unwrap()).collect();
         for lesson in &lessons {
             let text: String = lesson.prompt.messages[0].parts.iter().map(said).collect();
@@ -490,11 +495,7 @@ mod tests {
 
     #[test]
     fn a_picture_is_sought_by_what_it_shows_and_not_by_its_title() {
-        let mut plan = plan();
-        for phase in &mut plan.phases {
-            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
-            *phase = Phase { filter: 0.0, rank: 0.0, seek: 1.0, ..phase.clone() };
-        }
+        let plan = plan_of(|phase| phase.seek = 1.0);
         let lessons: Vec<_> = (0..60).map(|index| plan.lesson(index).unwrap()).collect();
         for lesson in &lessons {
             let parts = &lesson.prompt.messages[0].parts;
@@ -511,11 +512,7 @@ mod tests {
 
     #[test]
     fn a_conclusion_is_the_answer_to_a_reasoning_that_is_given() {
-        let mut plan = plan();
-        for phase in &mut plan.phases {
-            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
-            *phase = Phase { filter: 0.0, rank: 0.0, conclude: 1.0, ..phase.clone() };
-        }
+        let plan = plan_of(|phase| phase.conclude = 1.0);
         let mut n_yes = 0;
         for index in 0..60 {
             let lesson = plan.lesson(index).unwrap();
