@@ -84,8 +84,21 @@ pub struct TextConfig {
     pub mrope_section: [usize; 3],
     /// Whether the three kinds of frequency alternate (Qwen3-VL) or stand in blocks (Qwen2.5-VL).
     pub mrope_interleaved: bool,
-    /// Whether the attention's query, key and value projections have a bias.
-    pub attention_bias: bool,
+    /// Which of the attention's projections have a bias.
+    pub attention_bias: AttentionBias,
+    /// Whether queries and keys are normalised, head by head (Qwen3-VL).
+    pub qk_norm: bool,
+}
+
+/// Which of an attention's projections have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionBias {
+    /// None (Qwen3-VL as published).
+    None,
+    /// Those of queries, keys and values, and not that of the output (Qwen2.5-VL).
+    Inputs,
+    /// All four (Qwen3-VL where `attention_bias` is true).
+    All,
 }
 
 /// The shape of the vision tower.
@@ -147,19 +160,14 @@ impl VlmConfig {
     /// # Errors
     ///
     /// When a file cannot be read, a key is missing or of another kind, or the architecture is
-    /// not one that is built. Qwen2.5-VL is not built yet.
+    /// neither Qwen3-VL nor Qwen2.5-VL.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
         let path = dir.join("config.json");
         let generation_path = dir.join("generation_config.json");
         let generation =
             if generation_path.is_file() { Some(read_json(&generation_path)?) } else { None };
-        let config = Self::from_json(&path, &read_json(&path)?, generation.as_ref())?;
-        if config.family == Family::Qwen25Vl {
-            let what = "the architecture qwen2_5_vl is not built yet; qwen3_vl is".to_owned();
-            return Err(ModelError::Unsupported { path, what });
-        }
-        Ok(config)
+        Self::from_json(&path, &read_json(&path)?, generation.as_ref())
     }
 
     /// Reads a configuration, of either family, from JSON. `path` is for the errors.
@@ -250,7 +258,7 @@ impl VlmConfig {
         if self.family == Family::Qwen3Vl {
             rope["mrope_interleaved"] = text.mrope_interleaved.into();
             object["head_dim"] = text.head_dim.into();
-            object["attention_bias"] = text.attention_bias.into();
+            object["attention_bias"] = (text.attention_bias == AttentionBias::All).into();
         }
         object["rope_parameters"] = rope;
         let raw = self.raw.get("text_config").unwrap_or(&self.raw);
@@ -317,6 +325,14 @@ impl VlmConfig {
                 vision.deepstack_indexes.len() <= text.num_layers,
                 "there are no more deepstack_visual_indexes than decoder layers",
             ),
+            (
+                vision.windows.as_ref().is_none_or(|windows| {
+                    let square = vision.patch_size * vision.spatial_merge_size;
+                    windows.window_size >= square
+                        && windows.full_attention_indexes.iter().all(|index| *index < vision.depth)
+                }),
+                "a window holds a square of patches and fullatt_block_indexes are below depth",
+            ),
             ((self.tokens.image as usize) < text.vocab_size, "image_token_id is below vocab_size"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
@@ -364,6 +380,12 @@ fn text_of(family: Family, text: &Object<'_>) -> Result<TextConfig, ModelError> 
     };
     let hidden_size = text.size("hidden_size")?;
     let num_heads = text.size("num_attention_heads")?;
+    let attention_bias = match family {
+        Family::Qwen3Vl if text.bool("attention_bias")? => AttentionBias::All,
+        Family::Qwen3Vl => AttentionBias::None,
+        // Qwen2.5-VL has no such key.
+        Family::Qwen25Vl => AttentionBias::Inputs,
+    };
     Ok(TextConfig {
         vocab_size: text.size("vocab_size")?,
         hidden_size,
@@ -380,11 +402,8 @@ fn text_of(family: Family, text: &Object<'_>) -> Result<TextConfig, ModelError> 
         rope_theta: rope.or(text, "rope_theta").float("rope_theta")?,
         mrope_section: mrope_section_of(&rope)?,
         mrope_interleaved: is_interleaved(family, &rope)?,
-        attention_bias: match family {
-            Family::Qwen3Vl => text.bool("attention_bias")?,
-            // Qwen2.5-VL has no such key: its projections always have a bias.
-            Family::Qwen25Vl => true,
-        },
+        attention_bias,
+        qk_norm: family == Family::Qwen3Vl,
     })
 }
 
@@ -415,6 +434,10 @@ fn is_interleaved(family: Family, rope: &Object<'_>) -> Result<bool, ModelError>
 
 fn vision_of(family: Family, vision: &Object<'_>) -> Result<VisionConfig, ModelError> {
     let is_qwen3 = family == Family::Qwen3Vl;
+    let hidden_act = vision.str("hidden_act")?;
+    if hidden_act != (if is_qwen3 { "gelu_pytorch_tanh" } else { "silu" }) {
+        return Err(vision.unsupported(format!("the activation `{hidden_act}` is not built")));
+    }
     let channels = if vision.get("in_channels").is_some() { "in_channels" } else { "in_chans" };
     let temporal = vision.get("temporal_patch_size").is_some();
     Ok(VisionConfig {
@@ -442,7 +465,7 @@ fn vision_of(family: Family, vision: &Object<'_>) -> Result<VisionConfig, ModelE
         } else {
             Vec::new()
         },
-        hidden_act: vision.str("hidden_act")?.to_owned(),
+        hidden_act: hidden_act.to_owned(),
         windows: if is_qwen3 {
             None
         } else {

@@ -21,7 +21,9 @@ pub use actor::{Actor, Group};
 pub use adapter::{ALL_TARGETS, Adapter, LoraLayer, LoraSpec};
 pub use adapter_folder::{AdapterFile, LoraPair, TargetModules};
 pub use bpe::{LABELS, REPLY_TAGS, SPECIAL_TOKENS, write_small_tokenizer};
-pub use config::{Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig};
+pub use config::{
+    AttentionBias, Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig,
+};
 pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use policy::Policy;

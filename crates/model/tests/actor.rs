@@ -17,15 +17,17 @@ use rand_chacha::ChaCha8Rng;
 /// Largest difference of two log-probabilities of one token.
 const TOLERANCE: f32 = 1e-5;
 
-/// A folder of a tiny random model with a tokenizer of its own.
-fn folder(dir: &Path) {
+/// The fixtures whose shapes the random models have: one a family.
+const FAMILIES: [&str; 2] = ["qwen3_vl_tiny", "qwen2_5_vl_tiny"];
+
+/// A folder of a tiny random model of a family with a tokenizer of its own.
+fn folder(dir: &Path, family: &str) {
     let texts = ["The red tower of Velmor has two windows. Yes No yes no <answer>Yes</answer>"; 4];
     let texts = texts.iter().map(|&text| text.to_owned());
     let size = write_small_tokenizer(dir, texts, 360).unwrap();
-    let config = std::fs::read(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3_vl_tiny/config.json"),
-    );
-    let mut config: serde_json::Value = serde_json::from_slice(&config.unwrap()).unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let config = std::fs::read(fixtures.join(family).join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     let tokenizer = std::fs::read(dir.join("tokenizer.json")).unwrap();
     let tokenizer: serde_json::Value = serde_json::from_slice(&tokenizer).unwrap();
     let id = |text: &str| {
@@ -43,9 +45,9 @@ fn folder(dir: &Path) {
     std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
 }
 
-fn policy() -> Policy {
+fn policy(family: &str) -> Policy {
     let dir = tempfile::tempdir().unwrap();
-    folder(dir.path());
+    folder(dir.path(), family);
     // A large deviation, so that the random model has opinions.
     Policy::random_scaled(dir.path(), 3, 0.2).unwrap()
 }
@@ -134,7 +136,13 @@ fn cut(whole: &Encoded, len: usize) -> Encoded {
 
 #[test]
 fn what_is_sampled_is_what_is_scored() {
-    let policy = policy();
+    for family in FAMILIES {
+        check_sampled(family);
+    }
+}
+
+fn check_sampled(family: &str) {
+    let policy = policy(family);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let shared = [words(&mut rng, 30), picture(&mut rng)];
     let prompts: Vec<Prompt> =
@@ -171,7 +179,13 @@ fn what_is_sampled_is_what_is_scored() {
 
 #[test]
 fn greedy_is_the_most_probable_and_seeds_repeat() {
-    let policy = policy();
+    for family in FAMILIES {
+        check_greedy(family);
+    }
+}
+
+fn check_greedy(family: &str) {
+    let policy = policy(family);
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let encoded = [policy.encode(&prompt(&mut rng, &[], 1)).unwrap()];
     let greedy = policy.with(None).sample(&encoded, &Sampling::greedy(6)).unwrap();
@@ -189,7 +203,13 @@ fn greedy_is_the_most_probable_and_seeds_repeat() {
 
 #[test]
 fn choices_do_not_depend_on_the_batch() {
-    let policy = policy();
+    for family in FAMILIES {
+        check_choices(family);
+    }
+}
+
+fn check_choices(family: &str) {
+    let policy = policy(family);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let shared = [words(&mut rng, 40)];
     let prompts: Vec<Prompt> = (0..6).map(|i| prompt(&mut rng, &shared, i % 2)).collect();
@@ -204,13 +224,14 @@ fn choices_do_not_depend_on_the_batch() {
 
 #[test]
 fn saved_is_loaded() {
-    let policy = policy();
-    let dir = tempfile::tempdir().unwrap();
-    policy_from_kept_folder(&policy, dir.path());
+    for family in FAMILIES {
+        let dir = tempfile::tempdir().unwrap();
+        folder(dir.path(), family);
+        policy_from_kept_folder(&policy(family), dir.path());
+    }
 }
 
 fn policy_from_kept_folder(policy: &Policy, dir: &Path) {
-    folder(dir);
     policy.save(dir).unwrap();
     let again = Policy::load(dir).unwrap();
     for ((name, a), (_, b)) in policy.vars().iter().zip(&again.vars()) {
@@ -227,11 +248,15 @@ fn policy_from_kept_folder(policy: &Policy, dir: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn shared_prefix_is_the_repeated_prompt(seed in any::<u64>(), pictures in 2usize..4) {
-        let policy = policy();
+    fn shared_prefix_is_the_repeated_prompt(
+        seed in any::<u64>(),
+        pictures in 2usize..4,
+        family in 0usize..2,
+    ) {
+        let policy = policy(FAMILIES[family]);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let adapter = adapter(&policy, seed);
         let groups: Vec<Group> = (0..2)

@@ -216,3 +216,8 @@ fn check_greedy(model: &Vlm, case: &Case) {
 fn qwen3_vl_agrees_with_every_tensor() {
     check_family("qwen3_vl_tiny");
 }
+
+#[test]
+fn qwen2_5_vl_agrees_with_every_tensor() {
+    check_family("qwen2_5_vl_tiny");
+}

@@ -20,7 +20,7 @@ pub use params::{Forward, Grad, Param};
 pub use positions::{image_positions, text_positions};
 pub use vision::{Picture, VisionFeatures};
 
-use crate::config::{Family, VlmConfig};
+use crate::config::VlmConfig;
 use crate::error::ModelError;
 use crate::weights::Weights;
 use params::Params;
@@ -55,17 +55,12 @@ impl Vlm {
     ///
     /// # Errors
     ///
-    /// When the architecture is not built.
+    /// When there is no room for them.
     pub fn random(config: VlmConfig, seed: u64, scale: f64) -> Result<Self, ModelError> {
         Self::build(config, Params::random(seed, scale))
     }
 
     fn build(config: VlmConfig, mut params: Params<'_>) -> Result<Self, ModelError> {
-        if config.family != Family::Qwen3Vl {
-            return Err(ModelError::Prompt {
-                reason: format!("the architecture {:?} is not built", config.family),
-            });
-        }
         let text = TextDecoder::new(&config, &mut params)?;
         let vision = VisionTower::new(&config.vision, &mut params)?;
         Ok(Self { vision, text, params: params.into_all(), config })

@@ -10,7 +10,7 @@ use super::pack::Packed;
 use super::params::{Forward, Linear, Param, Params};
 use super::positions::rotations;
 use super::vision::VisionFeatures;
-use crate::config::{TextConfig, VlmConfig};
+use crate::config::{AttentionBias, TextConfig, VlmConfig};
 use crate::error::ModelError;
 
 pub(super) struct TextDecoder {
@@ -185,8 +185,8 @@ struct SelfAttention {
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
-    q_norm: Param,
-    k_norm: Param,
+    /// Norms of queries and keys, where the architecture has them.
+    norms: Option<(Param, Param)>,
     heads: usize,
     key_heads: usize,
     head_dim: usize,
@@ -197,14 +197,21 @@ impl SelfAttention {
     fn new(config: &TextConfig, name: &str, params: &mut Params<'_>) -> Result<Self, ModelError> {
         let (d, k) = (config.hidden_size, config.head_dim);
         let (queries, keys) = (config.num_heads * k, config.num_kv_heads * k);
-        let bias = config.attention_bias;
+        let bias = config.attention_bias != AttentionBias::None;
+        let output_bias = config.attention_bias == AttentionBias::All;
         Ok(Self {
             q_proj: params.linear(&format!("{name}.q_proj"), (d, queries), bias)?,
             k_proj: params.linear(&format!("{name}.k_proj"), (d, keys), bias)?,
             v_proj: params.linear(&format!("{name}.v_proj"), (d, keys), bias)?,
-            o_proj: params.linear(&format!("{name}.o_proj"), (queries, d), bias)?,
-            q_norm: params.gain(&format!("{name}.q_norm.weight"), k)?,
-            k_norm: params.gain(&format!("{name}.k_norm.weight"), k)?,
+            o_proj: params.linear(&format!("{name}.o_proj"), (queries, d), output_bias)?,
+            norms: if config.qk_norm {
+                Some((
+                    params.gain(&format!("{name}.q_norm.weight"), k)?,
+                    params.gain(&format!("{name}.k_norm.weight"), k)?,
+                ))
+            } else {
+                None
+            },
             heads: config.num_heads,
             key_heads: config.num_kv_heads,
             head_dim: k,
@@ -220,11 +227,14 @@ impl SelfAttention {
     ) -> Result<Tensor, ModelError> {
         let (t, _) = x_td.dims2()?;
         let pass = shared.pass;
-        let q_thk = pass.linear(&self.q_proj, x_td)?.reshape((t, self.heads, self.head_dim))?;
-        let k_tgk = pass.linear(&self.k_proj, x_td)?.reshape((t, self.key_heads, self.head_dim))?;
+        let mut q_thk = pass.linear(&self.q_proj, x_td)?.reshape((t, self.heads, self.head_dim))?;
+        let mut k_tgk =
+            pass.linear(&self.k_proj, x_td)?.reshape((t, self.key_heads, self.head_dim))?;
         let v_tgk = pass.linear(&self.v_proj, x_td)?.reshape((t, self.key_heads, self.head_dim))?;
-        let q_thk = rms_norm(&q_thk, &pass.weight(&self.q_norm), self.eps)?;
-        let k_tgk = rms_norm(&k_tgk, &pass.weight(&self.k_norm), self.eps)?;
+        if let Some((q_norm, k_norm)) = &self.norms {
+            q_thk = rms_norm(&q_thk, &pass.weight(q_norm), self.eps)?;
+            k_tgk = rms_norm(&k_tgk, &pass.weight(k_norm), self.eps)?;
+        }
         let q_thk = rope(&q_thk, &shared.cos_tp, &shared.sin_tp)?;
         let k_tgk = rope(&k_tgk, &shared.cos_tp, &shared.sin_tp)?;
         let (k_sgk, v_sgk) = match shared.cache {

@@ -336,3 +336,8 @@ fn check_update(family: &str) {
 fn three_steps_of_qwen3_vl_agree() {
     check_update("qwen3_vl_tiny");
 }
+
+#[test]
+fn three_steps_of_qwen2_5_vl_agree() {
+    check_update("qwen2_5_vl_tiny");
+}
