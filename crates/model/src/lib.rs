@@ -4,6 +4,7 @@ mod actor;
 mod adapter;
 mod adapter_folder;
 mod bpe;
+mod check;
 mod config;
 mod encoded;
 mod error;
@@ -21,6 +22,7 @@ pub use actor::{Actor, Group};
 pub use adapter::{ALL_TARGETS, Adapter, LoraLayer, LoraSpec};
 pub use adapter_folder::{AdapterFile, LoraPair, TargetModules};
 pub use bpe::{LABELS, REPLY_TAGS, SPECIAL_TOKENS, write_small_tokenizer};
+pub use check::{Compared, check};
 pub use config::{
     AttentionBias, Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig,
 };

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
-use mmrag_model::{VlmConfig, Weights};
+use mmrag_model::{Compared, VlmConfig, Weights, check};
 use serde_json::json;
 
 use super::Ended;
@@ -18,6 +18,8 @@ pub(crate) enum ModelCommand {
     New(NewCommand),
     /// Say what a model's folder holds
     Info(InfoCommand),
+    /// Compare a model's numbers with reference outputs, tensor by tensor
+    Check(CheckCommand),
 }
 
 /// Makes a small model that knows nothing yet.
@@ -44,6 +46,29 @@ pub(crate) struct InfoCommand {
     folder: PathBuf,
 }
 
+/// Compares a model with reference outputs. Fails if one differs by more than it may, or is one
+/// that mmrag does not make.
+#[derive(Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(crate) struct CheckCommand {
+    /// The model's folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The folder of reference outputs: cases.json, cases.safetensors, the images
+    #[arg(long, value_name = "DIR")]
+    cases: PathBuf,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const CHECK_EXAMPLES: &str = "Example:
+  mmrag model check --model crates/model/tests/fixtures/qwen3_vl_tiny \\
+    --cases crates/model/tests/fixtures/qwen3_vl_tiny
+
+Reference outputs are tensors LABEL.OUTPUT: pixel_values, image_grid_thw, position_ids,
+image_embeds, last_hidden_state, logits, token_logprobs, loss, grad.NAME, greedy_new_tokens.";
+
 impl ModelCommand {
     /// Does what the command says.
     ///
@@ -54,6 +79,7 @@ impl ModelCommand {
         match self {
             Self::New(command) => command.run()?,
             Self::Info(command) => command.run()?,
+            Self::Check(command) => command.run()?,
         }
         Ok(Ended::Done)
     }
@@ -102,4 +128,55 @@ impl InfoCommand {
             "prompts": Notes::of(&self.folder)?.prompts,
         }))
     }
+}
+
+impl CheckCommand {
+    fn run(&self) -> anyhow::Result<()> {
+        let rows = check(&self.model, &self.cases)
+            .with_context(|| format!("failed to check {}", self.model.display()))?;
+        if self.json {
+            let row = |row: &Compared| {
+                json!({
+                    "case": row.case,
+                    "output": row.output,
+                    "difference": row.difference,
+                    "tolerance": row.tolerance,
+                    "agrees": row.agrees(),
+                })
+            };
+            output::json(&rows.iter().map(row).collect::<Vec<_>>())?;
+        } else {
+            for line in table(&rows) {
+                output::line(&line)?;
+            }
+        }
+        let n_off = rows.iter().filter(|row| !row.agrees()).count();
+        ensure!(!rows.is_empty(), "{} holds no case", self.cases.display());
+        ensure!(n_off == 0, "{n_off} of {} outputs do not agree", rows.len());
+        Ok(())
+    }
+}
+
+/// The comparison as aligned lines, a case and output each.
+fn table(rows: &[Compared]) -> Vec<String> {
+    let width = |cell: fn(&Compared) -> &str, head: &str| {
+        rows.iter().map(|row| cell(row).len()).max().unwrap_or(0).max(head.len())
+    };
+    let (case, output) = (width(|row| &row.case, "case"), width(|row| &row.output, "output"));
+    let line = |cells: [&str; 5]| {
+        let [a, b, difference, tolerance, verdict] = cells;
+        format!("{a:case$}  {b:output$}  {difference:>10}  {tolerance:>9}  {verdict}")
+    };
+    let head = line(["case", "output", "difference", "tolerance", "verdict"]);
+    let rows = rows.iter().map(|row| {
+        let difference = row.difference.map_or("-".to_owned(), |value| format!("{value:.1e}"));
+        let verdict = match row.difference {
+            None => "not compared: unknown output",
+            Some(_) if row.agrees() => "ok",
+            Some(_) => "DIFFERS",
+        };
+        let tolerance = format!("{:.0e}", row.tolerance);
+        line([&row.case, &row.output, &difference, &tolerance, verdict])
+    });
+    std::iter::once(head).chain(rows).collect()
 }
