@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
         let ids = self.outputs.i64(&format!("{}.input_ids", self.label))?;
         self.read.insert("input_ids".to_owned());
         let token = |id: &i64| {
-            u32::try_from(*id).map_err(|_| self.unfit(format!("the token {id} is no token")))
+            u32::try_from(*id).map_err(|_| self.unfit(&format!("the token {id} is no token")))
         };
         ids.iter().map(token).collect()
     }
@@ -104,10 +104,10 @@ impl<'a> Case<'a> {
 
     fn misfit(&self) -> ModelError {
         let what = "pixel_values are not what image_grid_thw and the model's patches ask for: another base?";
-        self.unfit(what.to_owned())
+        self.unfit(what)
     }
 
-    fn unfit(&self, what: String) -> ModelError {
+    fn unfit(&self, what: &str) -> ModelError {
         ModelError::Prompt { reason: format!("case {}: {what}", self.label) }
     }
 
