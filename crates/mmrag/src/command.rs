@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
+pub(crate) mod generate;
 pub(crate) mod model;
 pub(crate) mod pass;
 pub(crate) mod score;

@@ -17,6 +17,17 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes `text` to stdout as it is, at once.
+///
+/// # Errors
+///
+/// When stdout is closed or full.
+pub(crate) fn piece(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    write!(out, "{text}")?;
+    out.flush()
+}
+
 /// Writes `value` as indented JSON and a line end to stdout.
 ///
 /// # Errors

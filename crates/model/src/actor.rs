@@ -129,9 +129,40 @@ impl<'a> Actor<'a> {
             start = end;
         }
         let drawn = side_by_side(&batches, |batch| {
-            self.sample_batch(&all[batch.clone()], sampling, batch.start)
+            self.sample_batch(&all[batch.clone()], sampling, batch.start, &mut |_| {})
         });
         Ok(drawn.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// Draws one completion and hands its text on, piece by piece, as it is written. It is the one
+    /// that [`sample`](Self::sample) draws first for this prompt alone.
+    ///
+    /// # Errors
+    ///
+    /// When memory is out.
+    pub fn stream(
+        &self,
+        prompt: &Encoded,
+        sampling: &Sampling,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Completion, ModelError> {
+        self.policy.look_at(&[prompt])?;
+        let mut told = String::new();
+        let mut watch = |writings: &[Writing]| {
+            let text = self.completion(&writings[0]).text;
+            // A character of several tokens is no character before its last one.
+            let is_whole = !text.ends_with(char::REPLACEMENT_CHARACTER);
+            if let Some(new) = text.strip_prefix(&told).filter(|new| is_whole && !new.is_empty()) {
+                tell(new);
+                told = text;
+            }
+        };
+        let one = Sampling { n: 1, ..sampling.clone() };
+        let completion = self.sample_batch(&[prompt], &one, 0, &mut watch)?.remove(0).remove(0);
+        if let Some(rest) = completion.text.strip_prefix(&told).filter(|rest| !rest.is_empty()) {
+            tell(rest);
+        }
+        Ok(completion)
     }
 
     /// How many prompts, from the first on, make a batch; at least one. It does not depend on the
@@ -156,6 +187,7 @@ impl<'a> Actor<'a> {
         prompts: &[&Encoded],
         sampling: &Sampling,
         first_index: usize,
+        watch: &mut dyn FnMut(&[Writing]),
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
         let config = &self.policy.vlm().config().text;
         let device = self.policy.vlm().params()[0].var().device();
@@ -179,7 +211,7 @@ impl<'a> Actor<'a> {
                 next_row += sampling.max_new_tokens;
             }
         }
-        self.decode(&cache, &mut live, &logits, sampling)?;
+        self.decode(&cache, &mut live, &logits, sampling, watch)?;
         let mut completions = vec![vec![]; prompts.len()];
         for writing in live {
             completions[writing.prompt].push(self.completion(&writing));
@@ -250,13 +282,15 @@ impl<'a> Actor<'a> {
         self.policy.vlm().hidden(pass, pack, &features, cache)
     }
 
-    /// Draws a token for every live completion, again and again, until all have ended.
+    /// Draws a token for every live completion, again and again, until all have ended. `watch` sees
+    /// them all after each.
     fn decode(
         &self,
         cache: &Cache,
         writings: &mut [Writing],
         prompt_logits: &Tensor,
         sampling: &Sampling,
+        watch: &mut dyn FnMut(&[Writing]),
     ) -> Result<(), ModelError> {
         let ends = &self.policy.vlm().config().eos;
         let owners: Vec<u32> = writings.iter().map(|w| w.prompt as u32).collect();
@@ -270,7 +304,8 @@ impl<'a> Actor<'a> {
             live.par_iter_mut().zip(values.par_chunks(width)).for_each(|(writing, logits)| {
                 writing.draw(logits, ends, sampling.max_new_tokens);
             });
-            live.retain(|writing| writing.finish.is_none());
+            watch(writings);
+            let live: Vec<&Writing> = writings.iter().filter(|w| w.finish.is_none()).collect();
             if live.is_empty() {
                 return Ok(());
             }

@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod encoded;
 mod error;
+mod merge;
 mod policy;
 mod processor;
 mod resample;
@@ -28,6 +29,7 @@ pub use config::{
 };
 pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
+pub use merge::merge;
 pub use policy::Policy;
 pub use processor::{ImageHash, ImageProcessor, MAX_ASPECT_RATIO, MAX_DECODED_PIXELS, Pixels};
 pub use template::{ChatTemplate, RenderOptions};

@@ -44,13 +44,7 @@ impl Weights {
     /// When there is neither, a shard is missing, or a file is truncated or damaged.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let index = dir.join("model.safetensors.index.json");
-        let single = dir.join("model.safetensors");
-        if single.is_file() || !index.is_file() {
-            return Self::read(dir, &[single]);
-        }
-        let shards = shards_of(dir, &index)?;
-        Self::read(dir, &shards)
+        Self::read(dir, &checkpoint_files(dir)?)
     }
 
     /// Opens one safetensors file.
@@ -249,7 +243,7 @@ pub(crate) fn write_atomically(
 
 /// The layout of names that the rest of the crate speaks: Qwen2.5-VL as published says
 /// `visual.*` and `model.layers.*`.
-fn canonical_name(name: &str) -> String {
+pub(crate) fn canonical_name(name: &str) -> String {
     if name.starts_with("visual.") {
         return format!("model.{name}");
     }
@@ -259,6 +253,13 @@ fn canonical_name(name: &str) -> String {
         }
         _ => name.to_owned(),
     }
+}
+
+/// The files that hold a checkpoint's tensors: `model.safetensors`, or the shards.
+pub(crate) fn checkpoint_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let index = dir.join("model.safetensors.index.json");
+    let single = dir.join("model.safetensors");
+    if single.is_file() || !index.is_file() { Ok(vec![single]) } else { shards_of(dir, &index) }
 }
 
 /// The shard files that an index names, each once.

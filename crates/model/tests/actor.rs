@@ -202,6 +202,21 @@ fn check_greedy(family: &str) {
 }
 
 #[test]
+fn what_streams_is_what_is_sampled_alone() {
+    let policy = policy(FAMILIES[0]);
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let encoded = policy.encode(&prompt(&mut rng, &[], 1)).unwrap();
+    let sampling =
+        Sampling { temperature: 1.2, top_p: 1.0, top_k: 0, max_new_tokens: 40, n: 1, seed: 8 };
+    let mut pieces = vec![];
+    let mut tell = |text: &str| pieces.push(text.to_owned());
+    let streamed = policy.with(None).stream(&encoded, &sampling, &mut tell).unwrap();
+    assert_eq!(streamed, policy.with(None).sample(&[encoded], &sampling).unwrap()[0][0]);
+    assert_eq!(pieces.concat(), streamed.text);
+    assert!(pieces.len() > 5, "{pieces:?}");
+}
+
+#[test]
 fn choices_do_not_depend_on_the_batch() {
     for family in FAMILIES {
         check_choices(family);

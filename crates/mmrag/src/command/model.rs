@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
-use mmrag_model::{Compared, VlmConfig, Weights, check};
+use mmrag_model::{Compared, VlmConfig, Weights, check, merge};
 use serde_json::json;
 
 use super::Ended;
+use super::generate::GenerateCommand;
+use crate::answerer::built_in_model;
 use crate::notes::Notes;
 use crate::{output, small_model};
 
@@ -20,6 +22,10 @@ pub(crate) enum ModelCommand {
     Info(InfoCommand),
     /// Compare a model's numbers with reference outputs, tensor by tensor
     Check(CheckCommand),
+    /// Fold an adapter into a checkpoint
+    Merge(MergeCommand),
+    /// Go on with a chat, with pictures
+    Generate(GenerateCommand),
 }
 
 /// Makes a small model that knows nothing yet.
@@ -62,6 +68,21 @@ pub(crate) struct CheckCommand {
     json: bool,
 }
 
+/// Folds an adapter into a checkpoint: a folder that every tool loads without the adapter.
+#[derive(Args)]
+#[command(after_help = "Example:\n  mmrag model merge --adapter runs/rank/adapter --out merged")]
+pub(crate) struct MergeCommand {
+    /// The model's folder; the built-in small model if absent
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The adapter's folder, as PEFT writes it
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// The folder to write, new or empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
 const CHECK_EXAMPLES: &str = "Example:
   mmrag model check --model crates/model/tests/fixtures/qwen3_vl_tiny \\
     --cases crates/model/tests/fixtures/qwen3_vl_tiny
@@ -80,6 +101,8 @@ impl ModelCommand {
             Self::New(command) => command.run()?,
             Self::Info(command) => command.run()?,
             Self::Check(command) => command.run()?,
+            Self::Merge(command) => command.run()?,
+            Self::Generate(command) => command.run()?,
         }
         Ok(Ended::Done)
     }
@@ -127,6 +150,16 @@ impl InfoCommand {
             },
             "prompts": Notes::of(&self.folder)?.prompts,
         }))
+    }
+}
+
+impl MergeCommand {
+    fn run(&self) -> anyhow::Result<()> {
+        let model = self.model.clone().unwrap_or_else(built_in_model);
+        merge(&model, &self.adapter, &self.out)
+            .with_context(|| format!("failed to merge {}", self.adapter.display()))?;
+        output::line(&self.out.display().to_string())?;
+        Ok(())
     }
 }
 
