@@ -167,8 +167,7 @@ impl Rubric {
 
     /// For the small built-in model. Beside `robust`:
     ///
-    /// * rank: answer 0.6, rank 0.2, citations 0.2 and format 0 instead of 0.5, 0.3, 0.1 and 0.1:
-    ///   nearly every reply of a trained small model parses, and only the answer is hard;
+    /// * rank: answer 0.6 and rank 0.2 instead of 0.5 and 0.3: only the answer is hard;
     /// * no penalty of length or repetition: its replies are capped at a few dozen tokens, and
     ///   reasoning over look-alike documents repeats words rightly;
     /// * the reasoning need not mention every label (`think_coverage` 0): short replies;
@@ -181,9 +180,13 @@ impl Rubric {
         let robust = Self::robust(stage);
         let weights = match stage {
             StageName::Filter => robust.weights,
-            StageName::Rank => {
-                Weights { answer: 0.6, rank: 0.2, citations: 0.2, ..Weights::default() }
-            }
+            StageName::Rank => Weights {
+                answer: 0.6,
+                rank: 0.2,
+                citations: 0.1,
+                format: 0.1,
+                ..Weights::default()
+            },
         };
         Self {
             weights,

@@ -132,12 +132,18 @@ impl<'a> Cases<'a> {
         Ok(positive.chain(negative.map(|d| case(d, 1.0))).collect())
     }
 
-    /// All gold documents and as many distractors as the curriculum and the limit allow.
+    /// All gold documents, or all but one, and as many distractors as the curriculum and the limit
+    /// allow.
     fn listwise(&self, example: &Example, draw: Draw) -> Option<TrainingCase> {
         let mut draws = self.stream("documents", example, draw);
         let (mut documents, mut distractors) = split(example);
         let settings = &self.settings.cases;
         shuffle(&mut draws, &mut distractors);
+        let lacks = settings.lacking > 0.0
+            && (below(&mut draws, 1 << 20) as f64) < settings.lacking * f64::from(1 << 20);
+        if lacks && !documents.is_empty() {
+            documents.remove(below(&mut draws, documents.len()));
+        }
         let room = settings.max_documents.saturating_sub(documents.len());
         let count = settings.curriculum.distractors(draw.progress, distractors.len()).min(room);
         documents.extend(distractors.into_iter().take(count));
@@ -214,6 +220,21 @@ mod tests {
             kind: String::new(),
             steps: vec![],
         }
+    }
+
+    #[test]
+    fn a_share_of_the_lists_lacks_a_gold_document() {
+        let mut settings = GrpoSettings::demo(StageName::Rank);
+        settings.cases.lacking = 0.3;
+        let examples = vec![example()];
+        let mut cases = Cases::new(StageName::Rank, &examples, &settings).unwrap();
+        let none: &Judge<'_> = &|_| Ok(Vec::new());
+        let draw = |step| Draw { step, attempt: 0, wanted: 1, progress: 1.0 };
+        let drawn = (0..200).flat_map(|step| cases.draw(draw(step), none).unwrap());
+        let lists: Vec<TrainingCase> = drawn.collect();
+        let n_lacking = lists.iter().filter(|case| !case.shows_gold()).count();
+        assert!((40..80).contains(&n_lacking), "{n_lacking}");
+        assert!(lists.iter().all(|case| case.case.documents.len() >= 3));
     }
 
     #[test]

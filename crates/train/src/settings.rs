@@ -151,6 +151,9 @@ pub struct CaseSettings {
     pub max_documents: usize,
     /// Rank: how the number of distractors grows.
     pub curriculum: Curriculum,
+    /// Rank: share of the cases whose list lacks one of the gold documents, as when a filter has
+    /// dropped it.
+    pub lacking: f64,
 }
 
 /// Settings of reinforcement.
@@ -202,6 +205,7 @@ impl GrpoSettings {
                 hard_negatives: 2,
                 mined_negatives: 0,
                 curriculum: Curriculum::Off,
+                lacking: 0.0,
                 ..robust.cases
             },
             advantage: AdvantageRule { std_floor: 0.0, ..robust.advantage },
@@ -242,6 +246,7 @@ impl GrpoSettings {
                 positive_weight: 1.0,
                 max_documents: 10,
                 curriculum: Curriculum::MinMax,
+                lacking: 0.0,
             },
             advantage: AdvantageRule {
                 scale: Scale::Group,
@@ -280,10 +285,12 @@ impl GrpoSettings {
     /// For the built-in small model. Differences from `robust`: 48 (filter) or 32 (rank) prompts a
     /// step; learning rate 1e-3 with a floor of a tenth; adapter of rank 16; no KL (the reference
     /// pass is a third of a step's time); at most 8 (filter) or 176 (rank) new tokens; up to 15
-    /// documents and all of them from the start (the base has seen whole lists); one retry; hard
-    /// negatives only, two of them, and gold documents of three times their weight (which of the
-    /// look-alikes of a second hop is gold, one document cannot tell); 1,024 tokens a pass, so that
-    /// several passes run side by side; the filter's gradient computed exactly.
+    /// documents and all of them from the start (the base has seen whole lists); one list of ten
+    /// lacks a gold document, as do some that the filter leaves (it should be readable what is said
+    /// of those too); one retry; hard negatives only, two of them, and gold documents of three times
+    /// their weight (which of the look-alikes of a second hop is gold, one document cannot tell);
+    /// 1,024 tokens a pass, so that several passes run side by side; the filter's gradient computed
+    /// exactly.
     pub fn demo(stage: StageName) -> Self {
         let robust = Self::robust(stage);
         let (estimator, max_completion_tokens) = match stage {
@@ -305,6 +312,7 @@ impl GrpoSettings {
                 positive_weight: 3.0,
                 max_documents: 15,
                 curriculum: Curriculum::Off,
+                lacking: if stage == StageName::Rank { 0.1 } else { 0.0 },
             },
             loss: LossRule { beta: 0.0, ..robust.loss },
             schedule: Schedule { learning_rate: 1e-3, floor: 0.1, ..robust.schedule },

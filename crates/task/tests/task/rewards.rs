@@ -134,7 +134,7 @@ fn verdicts() {
 }
 
 #[test]
-fn demo_pays_for_answer_order_and_citations_alone() {
+fn demo_pays_for_answer_order_citations_and_form() {
     let stage = Stage::rank(PromptStyle::Compact, true);
     let check = |text: &str, total: f64| {
         let reward = stage.score(&case_of(3), &gold(&["d2"], &["Mask"]), &completion(text));
@@ -144,7 +144,7 @@ fn demo_pays_for_answer_order_and_citations_alone() {
     check("<think>x</think><rank>[2][1][3]</rank><answer>Robe [2]</answer>", 0.4);
     check(
         "<think>x</think><rank>[1][2][3]</rank><answer>Mask [1]</answer>",
-        0.6 + 0.2 * NDCG_SECOND,
+        0.6 + 0.2 * NDCG_SECOND + 0.1,
     );
     check("<think>x</think><rank>[2][1]</rank><answer>Mask [2]</answer>", 0.0);
 }
