@@ -18,7 +18,7 @@ fn fixtures() -> PathBuf {
 
 fn check_family(name: &str) {
     let dir = fixtures().join(name);
-    let rows = check(&dir, &dir).unwrap();
+    let rows = check(&dir, None, &dir).unwrap();
     let off: Vec<&Compared> = rows.iter().filter(|row| !row.agrees()).collect();
     assert!(off.is_empty(), "{off:#?}");
     let n_tensors = Weights::open_file(dir.join("cases.safetensors")).unwrap().names().count();
@@ -52,7 +52,7 @@ fn the_flat_config_is_the_same_model() {
         fs::copy(dir.join(name), copy.path().join(name)).unwrap();
     }
     fs::copy(dir.join("config.hub-style.json"), copy.path().join("config.json")).unwrap();
-    assert_eq!(check(copy.path(), &dir).unwrap(), check(&dir, &dir).unwrap());
+    assert_eq!(check(copy.path(), None, &dir).unwrap(), check(&dir, None, &dir).unwrap());
 }
 
 /// One number changed in the references, and an output that nobody knows: both are seen.
@@ -81,13 +81,13 @@ fn what_differs_or_is_not_known_does_not_agree() {
     let (_, loss) = tensors.iter().find(|(name, _)| name == "one_image.loss").unwrap().clone();
     tensors.push(("one_image.surprise".to_owned(), loss));
     save_safetensors(copy.path().join("cases.safetensors"), &tensors).unwrap();
-    let rows = check(&dir, copy.path()).unwrap();
+    let rows = check(&dir, None, copy.path()).unwrap();
     let off: Vec<(&str, &str)> = rows
         .iter()
         .filter(|row| !row.agrees())
         .map(|row| (row.case.as_str(), row.output.as_str()))
         .collect();
     assert_eq!(off, [("one_image", "loss"), ("one_image", "surprise")]);
-    let error = check(&dir, copy.path().join("nowhere")).unwrap_err().to_string();
+    let error = check(&dir, None, copy.path().join("nowhere")).unwrap_err().to_string();
     assert!(error.contains("cases.json"), "{error}");
 }

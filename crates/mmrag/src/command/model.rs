@@ -60,6 +60,9 @@ pub(crate) struct CheckCommand {
     /// The model's folder
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    /// An adapter to put on
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// The folder of reference outputs: cases.json, cases.safetensors, the images
     #[arg(long, value_name = "DIR")]
     cases: PathBuf,
@@ -88,7 +91,8 @@ const CHECK_EXAMPLES: &str = "Example:
     --cases crates/model/tests/fixtures/qwen3_vl_tiny
 
 Reference outputs are tensors LABEL.OUTPUT: pixel_values, image_grid_thw, position_ids,
-image_embeds, last_hidden_state, logits, token_logprobs, loss, grad.NAME, greedy_new_tokens.";
+image_embeds, last_hidden_state, logits, token_logprobs, loss, grad.NAME, greedy_new_tokens.
+interop/make_cases.py makes them with transformers and PEFT.";
 
 impl ModelCommand {
     /// Does what the command says.
@@ -165,7 +169,7 @@ impl MergeCommand {
 
 impl CheckCommand {
     fn run(&self) -> anyhow::Result<()> {
-        let rows = check(&self.model, &self.cases)
+        let rows = check(&self.model, self.adapter.as_deref(), &self.cases)
             .with_context(|| format!("failed to check {}", self.model.display()))?;
         if self.json {
             let row = |row: &Compared| {

@@ -13,6 +13,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use mmrag_ops::{linear, logprob_head};
 
+use crate::adapter::Adapter;
 use crate::config::VlmConfig;
 use crate::error::ModelError;
 use crate::processor::ImageProcessor;
@@ -53,17 +54,21 @@ impl Compared {
     }
 }
 
-/// Compares every tensor of a folder of cases with what the model in another folder makes.
+/// Compares every tensor of a folder of cases with what the model in another folder makes, with an
+/// adapter on or without one. Gradients are those of the model's own weights, so that with an
+/// adapter none are compared.
 ///
 /// # Errors
 ///
-/// When the model cannot be loaded or a case not be read. That outputs differ is no error.
+/// When model or adapter cannot be loaded or a case not be read. That outputs differ is no error.
 pub fn check(
     model: impl AsRef<Path>,
+    adapter: Option<&Path>,
     cases: impl AsRef<Path>,
 ) -> Result<Vec<Compared>, ModelError> {
     let (dir, cases) = (model.as_ref(), cases.as_ref());
     let model = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?)?;
+    let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
     let path = cases.join("cases.json");
     let listed = read_json(&path)?;
     let missing = |key: &str| ModelError::MissingKey { path: path.clone(), key: key.to_owned() };
@@ -80,22 +85,22 @@ pub fn check(
         if !case.images.is_empty() {
             case.compare_pixels(&ImageProcessor::load(dir)?)?;
         }
-        compare(&model, &mut case)?;
+        compare(&model, adapter.as_ref(), &mut case)?;
         rows.extend(case.finish());
     }
     Ok(rows)
 }
 
 /// Compares what the model makes of a case's tokens and the reference's pixels.
-fn compare(model: &Vlm, case: &mut Case<'_>) -> Result<(), ModelError> {
+fn compare(model: &Vlm, adapter: Option<&Adapter>, case: &mut Case<'_>) -> Result<(), ModelError> {
     let pictures = case.pictures(model.config())?;
     let segment = segment(case.tokens()?, model.config(), &pictures)?;
     case.whole("position_ids", || {
         let axis = |axis: usize| segment.positions.iter().map(move |at| i64::from(at[axis]));
         Ok((0..3).flat_map(axis).collect())
     })?;
-    let has_gradients = case.has_gradients();
-    let pass = Forward { grad: if has_gradients { Grad::Full } else { Grad::None }, adapter: None };
+    let has_gradients = adapter.is_none() && case.has_gradients();
+    let pass = Forward { grad: if has_gradients { Grad::Full } else { Grad::None }, adapter };
     let features = model.see(&pass, &pictures.iter().collect::<Vec<_>>())?;
     let features: Vec<&VisionFeatures> = features.iter().collect();
     case.near("image_embeds", STATES, || {
@@ -118,7 +123,7 @@ fn compare(model: &Vlm, case: &mut Case<'_>) -> Result<(), ModelError> {
             compare_gradients(model, case, &loss)?;
         }
     }
-    compare_greedy(model, case, segment, &pictures)
+    compare_greedy(model, adapter, case, segment, &pictures)
 }
 
 /// The row of a case with gradients that counts the weights which have none.
@@ -161,12 +166,13 @@ fn compare_gradients(model: &Vlm, case: &mut Case<'_>, loss: &Tensor) -> Result<
 /// Continues greedily, computing everything again for each token: the slow form.
 fn compare_greedy(
     model: &Vlm,
+    adapter: Option<&Adapter>,
     case: &mut Case<'_>,
     mut segment: Segment,
     pictures: &[Picture],
 ) -> Result<(), ModelError> {
     let Some(expected) = case.ids("greedy_new_tokens")? else { return Ok(()) };
-    let pass = Forward { grad: Grad::None, adapter: None };
+    let pass = Forward { grad: Grad::None, adapter };
     let features = model.see(&pass, &pictures.iter().collect::<Vec<_>>())?;
     let features: Vec<&VisionFeatures> = features.iter().collect();
     let mut ours = vec![];
