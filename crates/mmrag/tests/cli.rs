@@ -34,6 +34,31 @@ fn help_names_every_command() {
 }
 
 #[test]
+fn a_model_is_checked_and_goes_on_with_a_chat() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
+    let fixture = |name: &str| fixtures.join(name).display().to_string();
+    let model = fixture("qwen3_vl_tiny");
+    let adapter = fixture("qwen3_vl_tiny_update/adapter_after_3_steps");
+    let same = mmrag(&["model", "check", "--model", &model, "--cases", &model]);
+    assert!(same.status.success(), "{}", stderr(&same));
+    assert!(stdout(&same).contains("logits") && !stdout(&same).contains("DIFFERS"));
+    let other =
+        mmrag(&["model", "check", "--model", &model, "--adapter", &adapter, "--cases", &model]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(stdout(&other).contains("DIFFERS"), "{}", stdout(&other));
+
+    let image = fixtures.join("qwen3_vl_tiny/one_image.0.png").display().to_string();
+    let chat = ["model", "generate", "Describe.", "--image", &image, "--max-new-tokens", "5"];
+    let told = mmrag(&chat);
+    assert!(told.status.success(), "{}", stderr(&told));
+    let json = mmrag(&[&chat[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(stdout(&told), format!("{}\n", json["text"].as_str().unwrap()));
+    let wrong = mmrag(&["model", "generate", "Describe.", "--top-p", "2"]);
+    assert!(stderr(&wrong).contains("--top-p 2"), "{}", stderr(&wrong));
+}
+
+#[test]
 fn an_atlas_is_made_once_and_inspected() {
     let folder = tempfile::tempdir().unwrap();
     let atlas = folder.path().join("atlas");

@@ -365,6 +365,9 @@ impl GrpoSettings {
         if self.rollout.temperature <= 0.0 {
             return wrong("rollout.temperature", &self.rollout.temperature, "must be above 0");
         }
+        if !(0.0..=1.0).contains(&self.cases.lacking) {
+            return wrong("cases.lacking", &self.cases.lacking, "is a share, from 0 to 1");
+        }
         self.schedule.check()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use mmrag_core::{Finish, ImageSource, Message, Part, Prompt, Role, Sampling};
 use mmrag_model::Adapter;
@@ -68,8 +68,11 @@ impl GenerateCommand {
     ///
     /// # Errors
     ///
-    /// When model, chat or a picture cannot be read.
+    /// When a number is out of its range, or model, chat or a picture cannot be read.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        ensure!(self.temperature >= 0.0, "--temperature {} is below 0", self.temperature);
+        ensure!(self.top_p > 0.0 && self.top_p <= 1.0, "--top-p {} is no share", self.top_p);
+        ensure!(self.max_new_tokens > 0, "--max-new-tokens 0 asks for nothing");
         let prompt = self.prompt()?;
         let policy = load_policy(&self.model.clone().unwrap_or_else(built_in_model))?;
         let adapter = self.adapter.as_deref().map(|folder| load_adapter(folder, &policy));

@@ -21,7 +21,7 @@ use crate::vlm::{Forward, Grad, Packed, Picture, Segment, VisionFeatures, Vlm};
 use crate::weights::{Weights, read_json};
 use case::{Case, segment};
 
-/// Largest difference of a pixel value: an eighth of the step between two 8-bit colours is 1e-3.
+/// Largest difference of a pixel value; neighbouring 8-bit colours are 8e-3 apart.
 const PIXELS: f64 = 1e-5;
 /// Largest difference of hidden states, embeddings and logits in f32.
 const STATES: f64 = 2e-4;
