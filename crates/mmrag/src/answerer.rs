@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use mmrag_core::Sampling;
-use mmrag_model::{Adapter, Policy};
+use mmrag_model::{Adapter, Policy, Precision};
 use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
 use mmrag_task::{PromptStyle, Stage};
 use serde::Serialize;
@@ -200,6 +200,16 @@ pub(crate) fn model_of(folder: &Path) -> PathBuf {
 /// When it does not hold a model that is built.
 pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
     Policy::load(folder).with_context(|| format!("failed to load the model {}", folder.display()))
+}
+
+/// Loads a model's folder in f32, so that the whole model can be trained.
+///
+/// # Errors
+///
+/// When it does not hold a model that is built.
+pub(crate) fn load_trainable(folder: &Path) -> anyhow::Result<Policy> {
+    Policy::load_as(folder, Precision::F32)
+        .with_context(|| format!("failed to load the model {}", folder.display()))
 }
 
 /// Loads an adapter's folder onto a model.

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use mmrag_core::{Content, Document, Message, Part, Prompt, Role, Sampling};
 use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_model::{ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraSpec, Policy};
-use mmrag_ops::{AdamW, AdamWOptions};
+use mmrag_ops::{AdamW, AdamWOptions, backward};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -174,7 +174,7 @@ fn update(
     let forward = start.elapsed().as_secs_f64();
     let live_bytes = crate::ALLOCATOR.live_bytes().saturating_sub(before);
     let start = Instant::now();
-    let gradients = loss.backward().context("failed to backpropagate")?;
+    let gradients = backward(&loss).context("failed to backpropagate")?;
     let backward = start.elapsed().as_secs_f64();
     let start = Instant::now();
     optimizer.step(&gradients, RATE, Some(1.0)).context("failed to update the adapter")?;

@@ -57,7 +57,8 @@ pub(crate) fn train_filter(
     let teller = Teller::new("filter");
     let mut training =
         Run { folder: &folder, evaluate: Some(&mut evaluate), progress: &teller, stop };
-    let pupil = Pupil::adapter(policy, &adapter);
+    let pupil =
+        Pupil::adapter(policy, &adapter).with_checkpointing(run.training.gradient_checkpointing);
     let outcome = train_grpo(&pupil, &stage, &questions.train, &run.training, &mut training)
         .context("failed to train the filter")?;
     let Some(weights) = best_weights(&outcome) else { return Ok(None) };
@@ -136,7 +137,8 @@ pub(crate) fn train_ranker(
     let teller = Teller::new("rank");
     let mut training =
         Run { folder: &folder, evaluate: Some(&mut evaluate), progress: &teller, stop };
-    let pupil = Pupil::adapter(policy, &adapter);
+    let pupil =
+        Pupil::adapter(policy, &adapter).with_checkpointing(run.training.gradient_checkpointing);
     let outcome = train_grpo(&pupil, &stage, &train, &run.training, &mut training)
         .context("failed to train the ranker")?;
     let Some(weights) = best_weights(&outcome) else { return Ok(None) };
@@ -240,8 +242,10 @@ pub(crate) fn supervise(
         StageName::Filter => Box::new(FilterDev::new(stage.clone(), dev)),
         StageName::Rank => Box::new(RankDev::new(stage.clone(), &dev, reply_tokens(run.prompts))),
     };
-    let pupil =
-        adapter.as_ref().map_or(Pupil::full(policy), |adapter| Pupil::adapter(policy, adapter));
+    let pupil = adapter
+        .as_ref()
+        .map_or(Pupil::full(policy), |adapter| Pupil::adapter(policy, adapter))
+        .with_checkpointing(run.training.gradient_checkpointing);
     let teller = Teller::new("sft");
     let mut training =
         Run { folder: &folder, evaluate: Some(&mut *evaluate), progress: &teller, stop };

@@ -38,4 +38,4 @@ pub use vlm::{
     Cache, Forward, Grad, Packed, Param, Picture, Segment, VisionFeatures, Vlm, image_positions,
     text_positions,
 };
-pub use weights::{Weights, save_safetensors};
+pub use weights::{Precision, Weights, save_safetensors};

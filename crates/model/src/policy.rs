@@ -16,7 +16,7 @@ use crate::error::ModelError;
 use crate::processor::{ImageHash, ImageProcessor};
 use crate::tokenizer::ChatTokenizer;
 use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, text_positions};
-use crate::weights::{Weights, save_safetensors};
+use crate::weights::{Precision, Weights, save_safetensors};
 
 /// Files of a checkpoint's folder that go along unchanged when it is saved elsewhere.
 const COMPANIONS: [&str; 10] = [
@@ -55,14 +55,23 @@ struct Seen {
 }
 
 impl Policy {
-    /// Loads a checkpoint's folder.
+    /// Loads a checkpoint's folder, its weights in the precision in which they are stored.
     ///
     /// # Errors
     ///
     /// When a file is missing or does not fit the others.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
+        Self::load_as(dir, Precision::Stored)
+    }
+
+    /// As [`Self::load`], with the weights in a given precision: full training needs f32.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or does not fit the others.
+    pub fn load_as(dir: impl AsRef<Path>, precision: Precision) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?)?;
+        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, precision)?;
         Self::assemble(vlm, dir)
     }
 
@@ -98,7 +107,7 @@ impl Policy {
         Ok(Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() })
     }
 
-    /// Writes the model as a folder like the one it came from, the weights in `f32`.
+    /// Writes the model as a folder like the one it came from, the weights in the precision they have.
     ///
     /// # Errors
     ///
@@ -240,7 +249,7 @@ impl Policy {
         }
         let pictures: Vec<_> = new.iter().map(|image| &*image.picture).collect();
         // An adapter changes the text decoder alone.
-        let bare = Forward { grad: Grad::None, adapter: None };
+        let bare = Forward::untracked(None);
         let features = self.vlm.see(&bare, &pictures)?;
         for (image, features) in new.iter().zip(features) {
             let features = Arc::new(features);
@@ -262,7 +271,7 @@ impl Policy {
                 }
             }
         }
-        let bare = Forward { grad: Grad::None, adapter: None };
+        let bare = Forward::untracked(None);
         let batches: Vec<_> = new.chunks(PICTURES_AT_ONCE).collect();
         side_by_side(&batches, |batch| self.features(&bare, batch).map(|_| ()))
             .into_iter()

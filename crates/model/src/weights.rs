@@ -7,16 +7,32 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor, Var};
+use half::{bf16, f16};
 use mmrag_map::FileMap;
 use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, View};
 
 use crate::error::ModelError;
+
+/// Bytes of a file that are read at a time; a multiple of every number's size.
+const PIECE: usize = 16 << 20;
+
+/// How a checkpoint's matrices are kept in memory. Norms and biases are always kept in f32, and
+/// sums are always made in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// As the file has them: bf16 and f16 take half the memory. They cannot be trained themselves.
+    Stored,
+    /// In f32, for training of the whole model.
+    F32,
+}
 
 /// The tensors of a checkpoint folder, or of one safetensors file, not yet read.
 pub struct Weights {
@@ -114,9 +130,39 @@ impl Weights {
     ///
     /// When it is missing, or has another shape or type, with its name.
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let storage = self.take(name, shape, widened)?;
+        Ok(Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), false))
+    }
+
+    /// Takes a tensor as a variable on the CPU, in a given precision; no second copy is made.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing, or has another shape or type, with its name.
+    pub fn var(
+        &self,
+        name: &str,
+        shape: &[usize],
+        precision: Precision,
+    ) -> Result<Var, ModelError> {
+        let storage = match precision {
+            Precision::Stored => self.take(name, shape, as_stored)?,
+            Precision::F32 => self.take(name, shape, widened)?,
+        };
+        let tensor = Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), true);
+        Ok(Var::from_tensor(&tensor)?)
+    }
+
+    fn take(
+        &self,
+        name: &str,
+        shape: &[usize],
+        convert: impl FnOnce(Dtype, Pieces<'_>) -> Option<CpuStorage>,
+    ) -> Result<CpuStorage, ModelError> {
         let entry = self.entry(name)?;
+        let (path, map) = &self.files[entry.file_idx];
         let misshapen = |expected: String, found: String| ModelError::MisshapenTensor {
-            path: self.files[entry.file_idx].0.clone(),
+            path: path.clone(),
             name: name.to_owned(),
             expected,
             found,
@@ -124,17 +170,12 @@ impl Weights {
         if entry.shape != shape {
             return Err(misshapen(format!("{shape:?}"), format!("{:?}", entry.shape)));
         }
-        let map = &self.files[entry.file_idx].1;
-        let bytes = &map[entry.start..entry.end];
-        let values = match entry.dtype {
-            Dtype::F32 => converted(bytes, f32::from_le_bytes),
-            Dtype::BF16 => converted(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
-            Dtype::F16 => converted(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
-            other => return Err(misshapen("F32, BF16 or F16".into(), format!("{other:?}"))),
+        let pieces = Pieces { map, range: entry.start..entry.end };
+        let Some(storage) = convert(entry.dtype, pieces) else {
+            return Err(misshapen("F32, BF16 or F16".into(), format!("{:?}", entry.dtype)));
         };
-        map.release(entry.start..entry.end);
         self.taken().insert(name.to_owned());
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        Ok(storage)
     }
 
     /// Takes a tensor of whole numbers (I64, I32, U32 or U8) as i64, flat.
@@ -292,12 +333,47 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), M
     write_atomically(path, |temporary| fs::write(temporary, text))
 }
 
-fn converted<const N: usize, T: Send>(
-    bytes: &[u8],
-    convert: impl Fn([u8; N]) -> T + Sync,
-) -> Vec<T> {
-    let (values, _) = bytes.as_chunks::<N>();
-    values.par_iter().with_min_len(1 << 16).map(|value| convert(*value)).collect()
+fn as_stored(dtype: Dtype, pieces: Pieces<'_>) -> Option<CpuStorage> {
+    Some(match dtype {
+        Dtype::F32 => CpuStorage::F32(pieces.converted(f32::from_le_bytes)),
+        Dtype::BF16 => CpuStorage::BF16(pieces.converted(bf16::from_le_bytes)),
+        Dtype::F16 => CpuStorage::F16(pieces.converted(f16::from_le_bytes)),
+        _ => return None,
+    })
+}
+
+fn widened(dtype: Dtype, pieces: Pieces<'_>) -> Option<CpuStorage> {
+    Some(CpuStorage::F32(match dtype {
+        Dtype::F32 => pieces.converted(f32::from_le_bytes),
+        Dtype::BF16 => pieces.converted(|b| bf16::from_le_bytes(b).to_f32()),
+        Dtype::F16 => pieces.converted(|b| f16::from_le_bytes(b).to_f32()),
+        _ => return None,
+    }))
+}
+
+/// The bytes of one tensor in a file.
+struct Pieces<'a> {
+    map: &'a FileMap,
+    range: Range<usize>,
+}
+
+impl Pieces<'_> {
+    /// Converts piece after piece, and lets each go when it is read: of a large tensor the file's
+    /// pages and the copy are never both in memory.
+    fn converted<const N: usize, T: Send>(self, convert: impl Fn([u8; N]) -> T + Sync) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.range.len() / N);
+        for start in self.range.clone().step_by(PIECE) {
+            let piece = start..(start + PIECE).min(self.range.end);
+            let (bytes, _) = self.map[piece.clone()].as_chunks::<N>();
+            values.par_extend(bytes.par_iter().with_min_len(1 << 16).map(|value| convert(*value)));
+            self.map.release(piece);
+        }
+        values
+    }
+}
+
+fn converted<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|value| convert(*value)).collect()
 }
 
 /// A tensor as the safetensors crate wants to see it.
@@ -329,8 +405,8 @@ impl SavedTensor {
         let flat = &self.flat;
         Ok(match self.dtype {
             Dtype::F32 => to_bytes(flat.to_vec1()?, f32::to_le_bytes),
-            Dtype::BF16 => to_bytes(flat.to_vec1()?, half::bf16::to_le_bytes),
-            Dtype::F16 => to_bytes(flat.to_vec1()?, half::f16::to_le_bytes),
+            Dtype::BF16 => to_bytes(flat.to_vec1()?, bf16::to_le_bytes),
+            Dtype::F16 => to_bytes(flat.to_vec1()?, f16::to_le_bytes),
             Dtype::I64 => to_bytes(flat.to_vec1()?, i64::to_le_bytes),
             Dtype::U32 => to_bytes(flat.to_vec1()?, u32::to_le_bytes),
             _ => flat.to_vec1::<u8>()?,

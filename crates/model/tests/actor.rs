@@ -6,10 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::DType;
 use mmrag_core::{Choose, ImageSource, Message, Part, Prompt, Role, Sampling};
 use mmrag_model::{
-    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraSpec, Policy, write_small_tokenizer,
+    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraSpec, Policy, Precision, save_safetensors,
+    write_small_tokenizer,
 };
+use mmrag_ops::backward;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -142,7 +145,10 @@ fn what_is_sampled_is_what_is_scored() {
 }
 
 fn check_sampled(family: &str) {
-    let policy = policy(family);
+    check_sampled_with(&policy(family));
+}
+
+fn check_sampled_with(policy: &Policy) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let shared = [words(&mut rng, 30), picture(&mut rng)];
     let prompts: Vec<Prompt> =
@@ -150,7 +156,7 @@ fn check_sampled(family: &str) {
     let encoded: Vec<Encoded> = prompts.iter().map(|p| policy.encode(p).unwrap()).collect();
     let sampling =
         Sampling { temperature: 0.9, top_p: 1.0, top_k: 0, max_new_tokens: 9, n: 4, seed: 5 };
-    let adapter = adapter(&policy, 1);
+    let adapter = adapter(policy, 1);
     for adapter in [None, Some(&adapter)] {
         let actor = policy.with(adapter);
         let together = actor.sample(&encoded, &sampling).unwrap();
@@ -259,6 +265,81 @@ fn policy_from_kept_folder(policy: &Policy, dir: &Path) {
     assert_eq!(loaded.vars().len(), adapter.vars().len());
     for ((name, a), (_, b)) in adapter.vars().iter().zip(&loaded.vars()) {
         assert_eq!(a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap(), "{name}");
+    }
+}
+
+/// A group with pictures.
+fn group(policy: &Policy, rng: &mut ChaCha8Rng) -> Group {
+    let prompt = policy.encode(&prompt(rng, &[], 2)).unwrap();
+    let mut reply = |len: usize| (0..len).map(|_| rng.random_range(10..200)).collect();
+    Group { prompt, replies: vec![reply(5), reply(3)] }
+}
+
+#[test]
+fn checkpointed_gradients_are_the_plain_ones_to_the_last_bit() {
+    for family in FAMILIES {
+        let policy = policy(family);
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let (adapter, groups) = (adapter(&policy, 6), [group(&policy, &mut rng)]);
+        let trained =
+            [(Grad::Adapter, Some(&adapter), adapter.vars()), (Grad::Full, None, policy.vars())];
+        for (grad, adapter, vars) in trained {
+            let gradients = |checkpointing| {
+                let actor = policy.with(adapter).with_checkpointing(checkpointing);
+                let scores = actor.logprobs(&groups, 1.0, grad).unwrap();
+                let loss = scores.logprobs_t.sum_all().unwrap();
+                (loss.to_scalar::<f32>().unwrap(), backward(&loss).unwrap())
+            };
+            let ((plain_loss, plain), (loss, found)) = (gradients(false), gradients(true));
+            assert_eq!(plain_loss, loss);
+            for (name, var) in vars {
+                let flat = |store: &candle_core::backprop::GradStore| {
+                    let gradient = store.get(&var).unwrap_or_else(|| panic!("{name} has none"));
+                    gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+                };
+                assert!(flat(&plain) == flat(&found), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn stored_16_bit_weights_give_what_their_values_give_in_f32() {
+    for (family, dtype) in FAMILIES.into_iter().zip([DType::BF16, DType::F16]) {
+        let dir = tempfile::tempdir().unwrap();
+        folder(dir.path(), family);
+        let random = policy(family);
+        let narrow = |(name, var): (String, candle_core::Var)| {
+            (name, var.as_detached_tensor().to_dtype(dtype).unwrap())
+        };
+        let tensors: Vec<_> = random.vars().into_iter().map(narrow).collect();
+        save_safetensors(dir.path().join("model.safetensors"), &tensors).unwrap();
+        let stored = Policy::load(dir.path()).unwrap();
+        let widened = Policy::load_as(dir.path(), Precision::F32).unwrap();
+        let kept = |policy: &Policy| policy.vars().iter().any(|(_, var)| var.dtype() == dtype);
+        assert!(kept(&stored) && !kept(&widened));
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let groups = [group(&stored, &mut rng)];
+        let adapter = adapter(&stored, 7);
+        let results = [&stored, &widened].map(|policy| {
+            let actor = policy.with(Some(&adapter));
+            let scores = actor.logprobs(&groups, 1.0, Grad::Adapter).unwrap();
+            let gradients = backward(&scores.logprobs_t.sum_all().unwrap()).unwrap();
+            (values(&scores.logprobs_t), gradients)
+        });
+        assert_close("scores", &results[0].0, &results[1].0);
+        for (name, var) in adapter.vars() {
+            let [a, b] = [&results[0].1, &results[1].1].map(|store| store.get(&var).unwrap());
+            let norm = |x: &candle_core::Tensor| {
+                x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt()
+            };
+            let off = norm(&(a - b).unwrap());
+            assert!(off <= 1e-4 * norm(b), "{name}: {off} of {}", norm(b));
+        }
+        let full = stored.with(None).logprobs(&groups, 1.0, Grad::Full).unwrap();
+        let refused = backward(&full.logprobs_t.sum_all().unwrap()).unwrap_err().to_string();
+        assert!(refused.contains("must be f32"), "{refused}");
+        check_sampled_with(&stored);
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use mmrag_model::{
-    Adapter, Forward, Grad, Packed, Segment, Vlm, VlmConfig, Weights, merge, save_safetensors,
-    text_positions,
+    Adapter, Forward, Grad, Packed, Precision, Segment, Vlm, VlmConfig, Weights, merge,
+    save_safetensors, text_positions,
 };
 
 fn fixtures() -> PathBuf {
@@ -16,7 +16,8 @@ fn fixtures() -> PathBuf {
 }
 
 fn load(dir: &Path) -> Vlm {
-    Vlm::load(VlmConfig::load(dir).unwrap(), &Weights::open(dir).unwrap()).unwrap()
+    Vlm::load(VlmConfig::load(dir).unwrap(), &Weights::open(dir).unwrap(), Precision::Stored)
+        .unwrap()
 }
 
 fn hidden(model: &Vlm, adapter: Option<&Adapter>) -> Vec<f32> {
@@ -24,7 +25,7 @@ fn hidden(model: &Vlm, adapter: Option<&Adapter>) -> Vec<f32> {
     let positions = text_positions(0, tokens.len()).collect();
     let mut pack = Packed::default();
     pack.push(&Segment { tokens, positions, image_rows: vec![] }, vec![]);
-    let pass = Forward { grad: Grad::None, adapter };
+    let pass = Forward::untracked(adapter);
     let hidden = model.hidden(&pass, &pack, &[], None).unwrap();
     hidden.flatten_all().unwrap().to_vec1().unwrap()
 }

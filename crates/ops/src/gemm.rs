@@ -32,6 +32,12 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// Some of its columns.
+    pub(crate) fn columns(self, columns: std::ops::Range<usize>) -> Self {
+        let start = columns.start * self.column_stride;
+        Self { values: &self.values[start..], columns: columns.len(), ..self }
+    }
+
     /// The same values with rows and columns exchanged.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -109,14 +115,9 @@ unsafe fn multiply(
     threads: Threads,
 ) {
     if skinny::fits(a, b) {
-        skinny::multiply(alpha, (a, b), |row, column, value| {
-            // SAFETY: the caller answers for `a.rows` rows of `b.columns` values.
-            unsafe {
-                let place = out.add(row * out_stride + column);
-                *place = if add { *place + value } else { value };
-            }
-        });
-        return;
+        // SAFETY: the caller answers for `a.rows` rows of `b.columns` values.
+        let out = unsafe { skinny::Output::new(out, out_stride, add) };
+        return skinny::multiply(alpha, (a, b), out, threads);
     }
     let parallelism = match threads {
         Threads::All if rayon::current_num_threads() > 1 => {

@@ -1,12 +1,13 @@
 //! Log-probabilities of given tokens, over the vocabulary in chunks.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::gemm::{Matrix, Threads, product};
 use crate::reference;
-use crate::simd::{dot, exp, max, vectorised};
+use crate::simd::{exp, max, vectorised};
 use crate::slices::{input, values};
+use crate::weight::{Weight, WeightTensor};
 
 /// What the head says of each given token.
 #[derive(Clone, Debug)]
@@ -17,7 +18,8 @@ pub struct TokenScores {
     pub entropy_t: Tensor,
 }
 
-/// Scores `targets[i]` under `softmax(h_td[i] w_vdᵀ / temperature)`.
+/// Scores `targets[i]` under `softmax(h_td[i] w_vdᵀ / temperature)`; a frozen `w_vd` may be of 16-bit
+/// numbers.
 ///
 /// The logits are made `chunk` vocabulary entries at a time, in the forward pass and again in the
 /// backward pass: a `[t, v]` tensor never exists if `chunk < v`.
@@ -110,22 +112,21 @@ impl Head {
         &self,
         h: Matrix<'_>,
         t: usize,
-        (w, v, d): (&[f32], usize, usize),
+        w: Weight<'_>,
         mut each: impl FnMut(usize, usize, &mut [f32]),
     ) {
         let mut logits = vec![0f32; t * self.chunk];
-        for start in (0..v).step_by(self.chunk) {
-            let n = self.chunk.min(v - start);
-            let w_chunk = Matrix::new(&w[start * d..(start + n) * d], n, d);
+        for start in (0..w.n).step_by(self.chunk) {
+            let n = self.chunk.min(w.n - start);
             let logits = &mut logits[..t * n];
-            product(logits, n, false, self.inverse_temperature, (h, w_chunk.t()), Threads::All);
+            w.rows(start..start + n).project_into(h, self.inverse_temperature, false, logits);
             each(start, n, logits);
         }
     }
 
-    fn running(&self, h: &[f32], t: usize, w: (&[f32], usize, usize)) -> Vec<Running> {
+    fn running(&self, h: &[f32], t: usize, w: Weight<'_>) -> Vec<Running> {
         let mut running = vec![Running::NOTHING; t];
-        self.for_chunks(Matrix::new(h, t, w.2), t, w, |_, n, logits| {
+        self.for_chunks(Matrix::new(h, t, w.d), t, w, |_, n, logits| {
             running.par_iter_mut().zip(logits.par_chunks(n)).with_min_len(8).for_each_init(
                 || vec![0f32; n],
                 |scratch, (running, logits)| vectorised!(running.add(logits, scratch)),
@@ -135,11 +136,10 @@ impl Head {
     }
 
     /// The logit of each row's target.
-    fn target_logits(&self, h: &[f32], w: &[f32], d: usize) -> Vec<f32> {
-        let rows = h.par_chunks_exact(d).zip(&self.targets).with_min_len(64);
-        rows.map(|(h, &target)| {
-            let w = &w[target as usize * d..][..d];
-            vectorised!(dot(h, w)) * self.inverse_temperature
+    fn target_logits(&self, h: &[f32], w: Weight<'_>) -> Vec<f32> {
+        let rows = h.par_chunks_exact(w.d).zip(&self.targets).with_min_len(64);
+        rows.map_init(Vec::new, |scratch, (h, &target)| {
+            w.row_dot(target as usize, h, scratch) * self.inverse_temperature
         })
         .collect()
     }
@@ -183,13 +183,13 @@ impl CustomOp2 for Head {
         w: &CpuStorage,
         w_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ((t, d), (v, d_w)) = (h_layout.shape().dims2()?, w_layout.shape().dims2()?);
-        if d != d_w {
-            bail!("logprob_head: hidden width {d}, weight width {d_w}")
+        let (t, d) = h_layout.shape().dims2()?;
+        let (h, w) = (input(h, h_layout)?, Weight::input(w, w_layout)?);
+        if d != w.d {
+            bail!("logprob_head: hidden width {d}, weight width {}", w.d)
         }
-        let (h, w) = (input(h, h_layout)?, input(w, w_layout)?);
-        let running = self.running(h, t, (w, v, d));
-        let targets = self.target_logits(h, w, d);
+        let running = self.running(h, t, w);
+        let targets = self.target_logits(h, w);
         let logprobs = targets.iter().zip(&running).map(|(l, running)| l - running.log_total());
         let mut out: Vec<f32> = logprobs.collect();
         out.extend(running.iter().map(Running::entropy));
@@ -205,16 +205,19 @@ impl CustomOp2 for Head {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let ((t, d), v) = (h.dims2()?, w.dim(0)?);
-        let (h_values, w_values, grad) = (values(h)?, values(w)?, values(&grad)?);
-        let running = self.running(&h_values, t, (&w_values, v, d));
+        let (h_values, weight, grad) = (values(h)?, WeightTensor::of(w), values(&grad)?);
+        let w_values = weight.get()?;
+        if w.track_op() && w.dtype() != DType::F32 {
+            bail!("logprob_head: a head that is trained must be f32, not {:?}", w.dtype())
+        }
+        let running = self.running(&h_values, t, w_values);
         let mut dh = vec![0f32; t * d];
         let mut dw = w.track_op().then(|| vec![0f32; v * d]);
         let h_rows = Matrix::new(&h_values, t, d);
-        self.for_chunks(h_rows, t, (&w_values, v, d), |start, n, logits| {
+        self.for_chunks(h_rows, t, w_values, |start, n, logits| {
             self.logit_gradients((start, n), logits, &running, [&grad[..t], &grad[t..]]);
             let logits = Matrix::new(logits, t, n);
-            let w_chunk = Matrix::new(&w_values[start * d..(start + n) * d], n, d);
-            product(&mut dh, d, start > 0, 1.0, (logits, w_chunk), Threads::All);
+            w_values.rows(start..start + n).pull(logits, &mut dh);
             if let Some(dw) = &mut dw {
                 let rows = &mut dw[start * d..(start + n) * d];
                 product(rows, d, false, 1.0, (logits.t(), h_rows), Threads::All);

@@ -13,6 +13,7 @@
 mod activation;
 mod adamw;
 mod attention;
+mod checkpoint;
 mod gemm;
 mod head;
 mod linear;
@@ -28,10 +29,12 @@ mod simd;
 mod skinny;
 mod slices;
 mod threads;
+mod weight;
 
 pub use activation::{gelu, gelu_tanh, swiglu};
 pub use adamw::{AdamW, AdamWOptions};
 pub use attention::{AttentionPlan, Own, QuerySpan, attention};
+pub use checkpoint::{backward, checkpoint};
 pub use head::{TokenScores, logprob_head};
 pub use linear::linear;
 pub use lora::lora_linear;

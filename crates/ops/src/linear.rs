@@ -1,15 +1,17 @@
 //! `y = x Wᵀ (+ b)`.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use crate::gemm::{Matrix, Threads, new_product, product};
+use crate::gemm::{Matrix, Threads, new_product};
 use crate::reference;
 use crate::simd::{add_scaled, vectorised};
 use crate::slices::{input, values};
+use crate::weight::{Weight, WeightTensor};
 
 /// `y_tn = x_td w_ndᵀ + bias_n`.
 ///
-/// The gradient of `w_nd` is computed only if a variable stands behind it, so a frozen weight
+/// `w_nd` may be of 16-bit numbers if it is frozen; sums are in `f32` all the same. The gradient of
+/// `w_nd` is computed only if a variable stands behind it, so a frozen weight
 /// costs nothing in the backward pass.
 ///
 /// # Errors
@@ -40,12 +42,13 @@ impl CustomOp3 for BiasedLinear {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (t, n, views) = operands((x, x_layout), (w, w_layout))?;
+        let (x, w) = operands((x, x_layout), (w, w_layout))?;
+        let (t, n) = (x.rows, w.n);
         if bias_layout.shape().dims() != [n] {
             bail!("linear: bias {:?} for {n} outputs", bias_layout.shape())
         }
         let mut y = input(bias, bias_layout)?.repeat(t);
-        product(&mut y, n, true, 1.0, views, Threads::All);
+        w.project_into(x, 1.0, true, &mut y);
         Ok((CpuStorage::F32(y), (t, n).into()))
     }
 
@@ -72,17 +75,17 @@ fn column_sums(x_tn: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(sums, n, x_tn.device())
 }
 
-/// Rows, columns and factors of `x wᵀ`.
+/// The factors of `x wᵀ`.
 fn operands<'a>(
     (x, x_layout): (&'a CpuStorage, &Layout),
     (w, w_layout): (&'a CpuStorage, &Layout),
-) -> Result<(usize, usize, (Matrix<'a>, Matrix<'a>))> {
-    let ((t, d), (n, d_w)) = (x_layout.shape().dims2()?, w_layout.shape().dims2()?);
-    if d != d_w {
-        bail!("linear: input is {d} wide, weight takes {d_w}")
+) -> Result<(Matrix<'a>, Weight<'a>)> {
+    let (t, d) = x_layout.shape().dims2()?;
+    let w = Weight::input(w, w_layout)?;
+    if d != w.d {
+        bail!("linear: input is {d} wide, weight takes {}", w.d)
     }
-    let (x, w) = (input(x, x_layout)?, input(w, w_layout)?);
-    Ok((t, n, (Matrix::new(x, t, d), Matrix::new(w, n, d).t())))
+    Ok((Matrix::new(input(x, x_layout)?, t, d), w))
 }
 
 struct Linear;
@@ -99,9 +102,8 @@ impl CustomOp2 for Linear {
         w: &CpuStorage,
         w_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (t, n, views) = operands((x, x_layout), (w, w_layout))?;
-        let y = new_product(1.0, views, Threads::All);
-        Ok((CpuStorage::F32(y), (t, n).into()))
+        let (x, w) = operands((x, x_layout), (w, w_layout))?;
+        Ok((CpuStorage::F32(w.project(x)), (x.rows, w.n).into()))
     }
 
     fn bwd(
@@ -112,10 +114,21 @@ impl CustomOp2 for Linear {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let dx = x.track_op().then(|| times(&grad, w)).transpose()?;
+        let dx = x.track_op().then(|| pulled_back(&grad, w)).transpose()?;
+        if w.track_op() && w.dtype() != DType::F32 {
+            bail!("linear: a weight that is trained must be f32, not {:?}", w.dtype())
+        }
         let dw = w.track_op().then(|| transposed_times(&grad, x)).transpose()?;
         Ok((dx, dw))
     }
+}
+
+/// `grad_tn w_nd`, what of a gradient reaches the input.
+pub(crate) fn pulled_back(grad_tn: &Tensor, w_nd: &Tensor) -> Result<Tensor> {
+    let (t, n) = grad_tn.dims2()?;
+    let (grad, weight) = (values(grad_tn)?, WeightTensor::of(w_nd));
+    let w = weight.get()?;
+    Tensor::from_vec(w.pulled(Matrix::new(&grad, t, n)), (t, w.d), grad_tn.device())
 }
 
 /// `a_mk b_kn`.

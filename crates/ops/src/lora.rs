@@ -5,9 +5,11 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use crate::gemm::{Matrix, Threads, new_product, product};
 use crate::linear::{times, transposed_times};
 use crate::slices::{input, values};
+use crate::weight::WeightTensor;
 use crate::{linear, reference};
 
-/// `y_tn = x_td w_ndᵀ + scale (x_td a_rdᵀ) b_nrᵀ`, where `w_nd` is frozen.
+/// `y_tn = x_td w_ndᵀ + scale (x_td a_rdᵀ) b_nrᵀ`, where `w_nd` is frozen and may be
+/// of 16-bit numbers.
 ///
 /// One operation, so that neither `x a` nor the two halves of `y` are kept for the backward pass.
 ///
@@ -57,8 +59,8 @@ impl CustomOp3 for LoraLinear {
             bail!("lora_linear: x {t}x{d}, w {n}x{d_w}, a {r}x{d_a}, b {n_b}x{r_b}")
         }
         let x = Matrix::new(input(x, x_layout)?, t, d);
-        let (w, b) = (values(&self.w_nd)?, input(b, b_layout)?);
-        let mut y = new_product(1.0, (x, Matrix::new(&w, n, d).t()), Threads::All);
+        let (w, b) = (WeightTensor::of(&self.w_nd), input(b, b_layout)?);
+        let mut y = w.get()?.project(x);
         let a = Matrix::new(input(a, a_layout)?, r, d);
         let low = new_product(self.scale, (x, a.t()), Threads::All);
         let views = (Matrix::new(&low, t, r), Matrix::new(b, n, r).t());
@@ -93,9 +95,8 @@ impl LoraLinear {
     /// `grad w + grad_low a`.
     fn input_gradient(&self, grad: &Tensor, grad_low: &Tensor, a: &Tensor) -> Result<Tensor> {
         let ((t, n), (r, d)) = (grad.dims2()?, a.dims2()?);
-        let (g, w) = (values(grad)?, values(&self.w_nd)?);
-        let views = (Matrix::new(&g, t, n), Matrix::new(&w, n, d));
-        let mut dx = new_product(1.0, views, Threads::All);
+        let (g, w) = (values(grad)?, WeightTensor::of(&self.w_nd));
+        let mut dx = w.get()?.pulled(Matrix::new(&g, t, n));
         let (g_low, a) = (values(grad_low)?, values(a)?);
         let views = (Matrix::new(&g_low, t, r), Matrix::new(&a, r, d));
         product(&mut dx, d, true, 1.0, views, Threads::All);

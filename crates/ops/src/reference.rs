@@ -12,7 +12,7 @@ use crate::head::TokenScores;
 ///
 /// When the shapes do not fit.
 pub fn linear(x_td: &Tensor, w_nd: &Tensor) -> Result<Tensor> {
-    x_td.matmul(&w_nd.t()?)
+    x_td.matmul(&w_nd.to_dtype(x_td.dtype())?.t()?)
 }
 
 /// See [`crate::rms_norm`].

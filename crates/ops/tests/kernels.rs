@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use mmrag_ops::{self as ops, AttentionPlan, Own, QuerySpan, reference};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -68,6 +68,29 @@ fn trees(lengths: &[(usize, Vec<usize>)]) -> (Arc<AttentionPlan>, usize) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn linear_of_16_bit_weights(
+        seed in any::<u64>(),
+        t in 1usize..70,
+        d in 60usize..130,
+        n in 1usize..50,
+        is_bf16 in any::<bool>(),
+    ) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let dtype = if is_bf16 { DType::BF16 } else { DType::F16 };
+        let w = random(&mut rng, &[n, d]).as_detached_tensor().to_dtype(dtype).unwrap();
+        let wide = w.to_dtype(DType::F32).unwrap();
+        check(seed, &[&[t, d]], |x| ops::linear(&x[0], &w, None),
+            |x| reference::linear(&x[0], &wide));
+        check(seed, &[&[t, d], &[4, d], &[n, 4]],
+            |x| ops::lora_linear(&x[0], &w, &x[1], &x[2], 0.5),
+            |x| ops::lora_linear(&x[0], &wide, &x[1], &x[2], 0.5));
+        let targets: Vec<u32> = (0..t).map(|_| rng.random_range(0..n as u32)).collect();
+        check(seed, &[&[t, d]],
+            |x| Ok(ops::logprob_head(&x[0], &w, &targets, 0.7, 9)?.logprobs_t),
+            |x| Ok(reference::logprob_head(&x[0], &wide, &targets, 0.7)?.logprobs_t));
+    }
 
     #[test]
     fn linear(seed in any::<u64>(), t in 1usize..70, d in 1usize..40, n in 1usize..40) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
-use mmrag_ops::{TokenScores, side_by_side};
+use mmrag_ops::{TokenScores, backward, side_by_side};
 use rayon::prelude::*;
 
 use crate::error::TrainError;
@@ -192,7 +192,7 @@ fn pull_back(logprobs_t: &Tensor, slopes_t: &[f64]) -> candle_core::Result<GradS
     let t = logprobs_t.dims1()?;
     let slopes_t = Tensor::from_slice(slopes_t, t, logprobs_t.device())?;
     let slopes_t = slopes_t.to_dtype(logprobs_t.dtype())?;
-    (logprobs_t * slopes_t)?.sum_all()?.backward()
+    backward(&(logprobs_t * slopes_t)?.sum_all()?)
 }
 
 #[cfg(test)]

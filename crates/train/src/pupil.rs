@@ -18,22 +18,29 @@ use crate::learner::{Learner, ReplyGroup, View};
 pub struct Pupil<'a> {
     policy: &'a Policy,
     adapter: Option<&'a Adapter>,
+    checkpointing: bool,
 }
 
 impl<'a> Pupil<'a> {
     /// Trains an adapter.
     pub fn adapter(policy: &'a Policy, adapter: &'a Adapter) -> Self {
-        Self { policy, adapter: Some(adapter) }
+        Self { policy, adapter: Some(adapter), checkpointing: false }
     }
 
     /// Trains all weights.
     pub fn full(policy: &'a Policy) -> Self {
-        Self { policy, adapter: None }
+        Self { policy, adapter: None, checkpointing: false }
+    }
+
+    /// The same, with activation checkpointing on or off.
+    #[must_use]
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { checkpointing, ..self }
     }
 
     /// The policy as it stands, for evaluation: it generates and chooses.
     pub fn actor(&self) -> Actor<'a> {
-        self.policy.with(self.adapter)
+        self.policy.with(self.adapter).with_checkpointing(self.checkpointing)
     }
 }
 

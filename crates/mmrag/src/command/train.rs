@@ -10,7 +10,7 @@ use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_task::StageName;
 
 use super::Ended;
-use crate::answerer::{load_policy, model_of};
+use crate::answerer::{load_policy, load_trainable, model_of};
 use crate::dataset::{self, SplitName};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{Questions, first, supervise, train_filter, train_ranker};
@@ -92,7 +92,12 @@ fn supervise_each(chain: Vec<SftRun>, stop: &AtomicBool) -> anyhow::Result<Optio
         } else {
             Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
         };
-        published = supervise(&run, &load_policy(&model_of(&run.model))?, &questions, stop)?;
+        let model = model_of(&run.model);
+        let policy = match run.training.lora {
+            Some(_) => load_policy(&model)?,
+            None => load_trainable(&model)?,
+        };
+        published = supervise(&run, &policy, &questions, stop)?;
         if published.is_none() {
             break;
         }

@@ -11,14 +11,14 @@ mod case;
 use std::path::Path;
 
 use candle_core::Tensor;
-use mmrag_ops::{linear, logprob_head};
+use mmrag_ops::{backward, linear, logprob_head};
 
 use crate::adapter::Adapter;
 use crate::config::VlmConfig;
 use crate::error::ModelError;
 use crate::processor::ImageProcessor;
 use crate::vlm::{Forward, Grad, Packed, Picture, Segment, VisionFeatures, Vlm};
-use crate::weights::{Weights, read_json};
+use crate::weights::{Precision, Weights, read_json};
 use case::{Case, segment};
 
 /// Largest difference of a pixel value; neighbouring 8-bit colours are 8e-3 apart.
@@ -67,13 +67,16 @@ pub fn check(
     cases: impl AsRef<Path>,
 ) -> Result<Vec<Compared>, ModelError> {
     let (dir, cases) = (model.as_ref(), cases.as_ref());
-    let model = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?)?;
+    let outputs = Weights::open_file(cases.join("cases.safetensors"))?;
+    // Only f32 weights have gradients; without any, a checkpoint is compared as it is used.
+    let has_gradients = adapter.is_none() && outputs.names().any(|name| name.contains(".grad."));
+    let precision = if has_gradients { Precision::F32 } else { Precision::Stored };
+    let model = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, precision)?;
     let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
     let path = cases.join("cases.json");
     let listed = read_json(&path)?;
     let missing = |key: &str| ModelError::MissingKey { path: path.clone(), key: key.to_owned() };
     let listed = listed["cases"].as_array().ok_or_else(|| missing("cases"))?;
-    let outputs = Weights::open_file(cases.join("cases.safetensors"))?;
     let mut rows = vec![];
     for (index, listed) in listed.iter().enumerate() {
         let name = |key: &str| missing(&format!("cases[{index}].{key}"));
@@ -100,7 +103,8 @@ fn compare(model: &Vlm, adapter: Option<&Adapter>, case: &mut Case<'_>) -> Resul
         Ok((0..3).flat_map(axis).collect())
     })?;
     let has_gradients = adapter.is_none() && case.has_gradients();
-    let pass = Forward { grad: if has_gradients { Grad::Full } else { Grad::None }, adapter };
+    let grad = if has_gradients { Grad::Full } else { Grad::None };
+    let pass = Forward { grad, adapter, checkpointing: false };
     let features = model.see(&pass, &pictures.iter().collect::<Vec<_>>())?;
     let features: Vec<&VisionFeatures> = features.iter().collect();
     case.near("image_embeds", STATES, || {
@@ -144,7 +148,7 @@ fn hidden(
 }
 
 fn compare_gradients(model: &Vlm, case: &mut Case<'_>, loss: &Tensor) -> Result<(), ModelError> {
-    let gradients = loss.backward()?;
+    let gradients = backward(loss)?;
     let mut n_untrained = 0;
     for param in model.params() {
         let concerned = case.has_pictures() || !param.name().contains("visual");
@@ -172,7 +176,7 @@ fn compare_greedy(
     pictures: &[Picture],
 ) -> Result<(), ModelError> {
     let Some(expected) = case.ids("greedy_new_tokens")? else { return Ok(()) };
-    let pass = Forward { grad: Grad::None, adapter };
+    let pass = Forward::untracked(adapter);
     let features = model.see(&pass, &pictures.iter().collect::<Vec<_>>())?;
     let features: Vec<&VisionFeatures> = features.iter().collect();
     let mut ours = vec![];

@@ -22,7 +22,7 @@ pub use vision::{Picture, VisionFeatures};
 
 use crate::config::VlmConfig;
 use crate::error::ModelError;
-use crate::weights::Weights;
+use crate::weights::{Precision, Weights};
 use params::Params;
 use text::TextDecoder;
 use vision::VisionTower;
@@ -41,8 +41,12 @@ impl Vlm {
     /// # Errors
     ///
     /// When a tensor is missing, misshapen, or more than the architecture has a place for.
-    pub fn load(config: VlmConfig, weights: &Weights) -> Result<Self, ModelError> {
-        let vlm = Self::build(config, Params::from_weights(weights))?;
+    pub fn load(
+        config: VlmConfig,
+        weights: &Weights,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let vlm = Self::build(config, Params::from_weights(weights, precision))?;
         if vlm.config.tie_word_embeddings {
             weights.skip("lm_head.weight");
         }

@@ -1,5 +1,7 @@
 //! Weights by name, and how one forward pass uses them.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor, Var};
 use mmrag_ops::{linear, lora_linear};
 use rand::{RngExt, SeedableRng};
@@ -8,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::adapter::Adapter;
 use crate::error::ModelError;
-use crate::weights::Weights;
+use crate::weights::{Precision, Weights};
 
 /// Which variables a forward pass keeps track of for a backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +48,38 @@ pub struct Forward<'a> {
     pub grad: Grad,
     /// The adapter that is on, if one is.
     pub adapter: Option<&'a Adapter>,
+    /// Whether layers that are tracked keep only what goes into them, and compute the rest again in
+    /// the backward pass ([`mmrag_ops::checkpoint`]).
+    pub checkpointing: bool,
 }
 
-impl Forward<'_> {
+/// A pass that a checkpointed layer can keep until its backward pass.
+#[derive(Clone)]
+pub(super) struct KeptPass {
+    grad: Grad,
+    adapter: Option<Arc<Adapter>>,
+}
+
+impl KeptPass {
+    /// The pass again, tracked or not.
+    pub(super) fn forward(&self, tracked: bool) -> Forward<'_> {
+        let grad = if tracked { self.grad } else { Grad::None };
+        Forward { grad, adapter: self.adapter.as_deref(), checkpointing: false }
+    }
+}
+
+impl<'a> Forward<'a> {
+    /// A pass that tracks nothing.
+    pub fn untracked(adapter: Option<&'a Adapter>) -> Self {
+        Self { grad: Grad::None, adapter, checkpointing: false }
+    }
+
+    /// What a checkpointed layer keeps of the pass; nothing where layers are not checkpointed.
+    pub(super) fn kept(&self) -> Option<KeptPass> {
+        let kept = || KeptPass { grad: self.grad, adapter: self.adapter.cloned().map(Arc::new) };
+        (self.checkpointing && self.grad != Grad::None).then(kept)
+    }
+
     /// The weight, tracked or not.
     pub(super) fn weight(&self, param: &Param) -> Tensor {
         match self.grad {
@@ -98,7 +129,7 @@ pub(super) struct Params<'a> {
 }
 
 enum Source<'a> {
-    Weights(&'a Weights),
+    Weights(&'a Weights, Precision),
     Random { seed: u64, scale: f64 },
 }
 
@@ -111,8 +142,8 @@ enum Start {
 }
 
 impl<'a> Params<'a> {
-    pub(super) fn from_weights(weights: &'a Weights) -> Self {
-        Self { source: Source::Weights(weights), all: vec![] }
+    pub(super) fn from_weights(weights: &'a Weights, precision: Precision) -> Self {
+        Self { source: Source::Weights(weights, precision), all: vec![] }
     }
 
     pub(super) fn random(seed: u64, scale: f64) -> Self {
@@ -151,11 +182,17 @@ impl<'a> Params<'a> {
     }
 
     fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Param, ModelError> {
-        let tensor = match &self.source {
-            Source::Weights(weights) => weights.f32(name, shape)?,
-            Source::Random { seed, scale } => draw(name, shape, start, *seed, *scale)?,
+        let var = match &self.source {
+            // A vector is a norm's or a bias.
+            Source::Weights(weights, _) if shape.len() < 2 => {
+                weights.var(name, shape, Precision::F32)?
+            }
+            Source::Weights(weights, precision) => weights.var(name, shape, *precision)?,
+            Source::Random { seed, scale } => {
+                Var::from_tensor(&draw(name, shape, start, *seed, *scale)?)?
+            }
         };
-        let param = Param { name: name.to_owned(), var: Var::from_tensor(&tensor)? };
+        let param = Param { name: name.to_owned(), var };
         self.all.push(param.clone());
         Ok(param)
     }

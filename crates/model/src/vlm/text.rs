@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
-use mmrag_ops::{AttentionPlan, attention, rms_norm, rope, swiglu};
+use candle_core::{DType, Tensor};
+use mmrag_ops::{AttentionPlan, attention, checkpoint, rms_norm, rope, swiglu};
 
 use super::cache::Cache;
 use super::pack::Packed;
-use super::params::{Forward, Linear, Param, Params};
+use super::params::{Forward, KeptPass, Linear, Param, Params};
 use super::positions::rotations;
 use super::vision::VisionFeatures;
 use crate::config::{AttentionBias, TextConfig, VlmConfig};
@@ -16,17 +16,23 @@ use crate::error::ModelError;
 pub(super) struct TextDecoder {
     config: TextConfig,
     embed_tokens: Param,
-    layers: Vec<DecoderLayer>,
+    layers: Vec<Arc<DecoderLayer>>,
     norm: Param,
     lm_head: Option<Param>,
+}
+
+/// What each token sees, and by which angles queries and keys are turned.
+#[derive(Clone)]
+struct Turns {
+    plan: Arc<AttentionPlan>,
+    cos_tp: Tensor,
+    sin_tp: Tensor,
 }
 
 /// What all layers of one pass share.
 struct Shared<'a> {
     pass: &'a Forward<'a>,
-    plan: Arc<AttentionPlan>,
-    cos_tp: Tensor,
-    sin_tp: Tensor,
+    turns: &'a Turns,
     cache: Option<(&'a Cache, &'a [usize])>,
 }
 
@@ -37,7 +43,9 @@ impl TextDecoder {
         let shape = [text.vocab_size, text.hidden_size];
         let embed_tokens = params.matrix(&format!("{root}.embed_tokens.weight"), &shape)?;
         let layers = (0..text.num_layers)
-            .map(|i| DecoderLayer::new(text, i, &format!("{root}.layers.{i}"), params))
+            .map(|i| {
+                DecoderLayer::new(text, i, &format!("{root}.layers.{i}"), params).map(Arc::new)
+            })
             .collect::<Result<_, _>>()?;
         let norm = params.gain(&format!("{root}.norm.weight"), text.hidden_size)?;
         let lm_head = if config.tie_word_embeddings {
@@ -63,15 +71,20 @@ impl TextDecoder {
         let device = embeddings_vd.device();
         let pictures = PictureRows::new(pack, features, device)?;
         let tokens = Tensor::new(pack.tokens.as_slice(), device)?;
-        let mut x_td = embeddings_vd.index_select(&tokens, 0)?;
+        let mut x_td = embeddings_vd.index_select(&tokens, 0)?.to_dtype(DType::F32)?;
         if let Some(pictures) = &pictures {
             x_td = pictures.replace(&x_td)?;
         }
         let (cos_tp, sin_tp) = rotations(&self.config, &pack.positions, device)?;
         let cache = cache.map(|cache| (cache, pack.cache_rows.as_slice()));
-        let shared = Shared { pass, plan: pack.plan()?, cos_tp, sin_tp, cache };
+        let turns = Turns { plan: pack.plan()?, cos_tp, sin_tp };
+        let kept = pass.kept().map(|pass| (pass, turns.clone()));
+        let shared = Shared { pass, turns: &turns, cache };
         for (index, layer) in self.layers.iter().enumerate() {
-            x_td = layer.forward(&shared, &x_td)?;
+            x_td = match &kept {
+                Some(kept) => layer.checkpointed(kept, &x_td)?,
+                None => layer.forward(&shared, &x_td)?,
+            };
             if let Some(pictures) = &pictures {
                 x_td = pictures.deepen(&x_td, index)?;
             }
@@ -171,6 +184,20 @@ impl DecoderLayer {
         })
     }
 
+    /// The layer without a cache, computed again in the backward pass.
+    fn checkpointed(
+        self: &Arc<Self>,
+        (pass, turns): &(KeptPass, Turns),
+        x_td: &Tensor,
+    ) -> Result<Tensor, ModelError> {
+        let (layer, pass, turns) = (Arc::clone(self), pass.clone(), turns.clone());
+        Ok(checkpoint(x_td, move |x_td, tracked| {
+            let pass = pass.forward(tracked);
+            let shared = Shared { pass: &pass, turns: &turns, cache: None };
+            layer.forward(&shared, x_td).map_err(candle_core::Error::wrap)
+        })?)
+    }
+
     fn forward(&self, shared: &Shared<'_>, x_td: &Tensor) -> Result<Tensor, ModelError> {
         let norm = |x: &Tensor, w: &Param| rms_norm(x, &shared.pass.weight(w), self.eps);
         let normed = norm(x_td, &self.input_layernorm)?;
@@ -235,14 +262,15 @@ impl SelfAttention {
             q_thk = rms_norm(&q_thk, &pass.weight(q_norm), self.eps)?;
             k_tgk = rms_norm(&k_tgk, &pass.weight(k_norm), self.eps)?;
         }
-        let q_thk = rope(&q_thk, &shared.cos_tp, &shared.sin_tp)?;
-        let k_tgk = rope(&k_tgk, &shared.cos_tp, &shared.sin_tp)?;
+        let Turns { plan, cos_tp, sin_tp } = shared.turns;
+        let q_thk = rope(&q_thk, cos_tp, sin_tp)?;
+        let k_tgk = rope(&k_tgk, cos_tp, sin_tp)?;
         let (k_sgk, v_sgk) = match shared.cache {
             Some((cache, rows)) => cache.update(layer, (&k_tgk, &v_tgk), rows)?,
             None => (k_tgk, v_tgk),
         };
         let scale = 1.0 / (self.head_dim as f64).sqrt();
-        let out_thk = attention(&q_thk, &k_sgk, &v_sgk, &shared.plan, scale)?;
+        let out_thk = attention(&q_thk, &k_sgk, &v_sgk, plan, scale)?;
         pass.linear(&self.o_proj, &out_thk.reshape((t, self.heads * self.head_dim))?)
     }
 }

@@ -12,8 +12,8 @@ use std::sync::atomic::AtomicBool;
 use candle_core::{Tensor, Var};
 use mmrag_core::{Completion, EngineError, Prompt, Sampling};
 use mmrag_model::{
-    Adapter, Forward, Grad, Packed, Picture, Segment, Vlm, VlmConfig, Weights, image_positions,
-    text_positions,
+    Adapter, Forward, Grad, Packed, Picture, Precision, Segment, Vlm, VlmConfig, Weights,
+    image_positions, text_positions,
 };
 use mmrag_ops::{TokenScores, logprob_head};
 use mmrag_task::StageName;
@@ -70,9 +70,11 @@ impl Learner for OnePrompt {
         view: View,
     ) -> Result<TokenScores, EngineError> {
         let pass = match view {
-            View::Learning => Forward { grad: Grad::Adapter, adapter: Some(&self.adapter) },
-            View::Current => Forward { grad: Grad::None, adapter: Some(&self.adapter) },
-            View::Reference => Forward { grad: Grad::None, adapter: None },
+            View::Learning => {
+                Forward { grad: Grad::Adapter, ..Forward::untracked(Some(&self.adapter)) }
+            }
+            View::Current => Forward::untracked(Some(&self.adapter)),
+            View::Reference => Forward::untracked(None),
         };
         let mut pack = Packed::default();
         let (mut rows, mut targets) = (vec![], vec![]);
@@ -144,7 +146,7 @@ impl Numbers {
 fn one_prompt(family: &str, numbers: &Numbers) -> OnePrompt {
     let folder = fixtures().join(family);
     let config = VlmConfig::load(&folder).unwrap();
-    let model = Vlm::load(config, &Weights::open(&folder).unwrap()).unwrap();
+    let model = Vlm::load(config, &Weights::open(&folder).unwrap(), Precision::F32).unwrap();
     let adapter_folder = fixtures().join(format!("{family}_update/adapter_init"));
     let adapter = Adapter::load(adapter_folder, &model).unwrap();
     let cases = Weights::open_file(folder.join("cases.safetensors")).unwrap();

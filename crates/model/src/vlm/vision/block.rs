@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use mmrag_ops::{AttentionPlan, attention, gelu, gelu_tanh, layer_norm, rms_norm, rope, swiglu};
+use mmrag_ops::{
+    AttentionPlan, attention, checkpoint, gelu, gelu_tanh, layer_norm, rms_norm, rope, swiglu,
+};
 
-use super::super::params::{Forward, Linear, Param, Params};
+use super::super::params::{Forward, KeptPass, Linear, Param, Params};
 use crate::config::VisionConfig;
 use crate::error::ModelError;
 
@@ -102,11 +104,27 @@ impl Block {
         })
     }
 
+    /// The block computed again in the backward pass.
+    pub(super) fn checkpointed(
+        self: &Arc<Self>,
+        pass: &KeptPass,
+        x_pd: &Tensor,
+        turns: &(Tensor, Tensor),
+        plan: &Arc<AttentionPlan>,
+    ) -> Result<Tensor, ModelError> {
+        let (block, pass) = (Arc::clone(self), pass.clone());
+        let (turns, plan) = (turns.clone(), Arc::clone(plan));
+        Ok(checkpoint(x_pd, move |x_pd, tracked| {
+            let pass = pass.forward(tracked);
+            block.forward(&pass, x_pd, &turns, &plan).map_err(candle_core::Error::wrap)
+        })?)
+    }
+
     pub(super) fn forward(
         &self,
         pass: &Forward<'_>,
         x_pd: &Tensor,
-        (cos, sin): (&Tensor, &Tensor),
+        (cos, sin): &(Tensor, Tensor),
         plan: &Arc<AttentionPlan>,
     ) -> Result<Tensor, ModelError> {
         let (p, d) = x_pd.dims2()?;

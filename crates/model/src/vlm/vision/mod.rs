@@ -7,7 +7,7 @@ mod layout;
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use mmrag_ops::AttentionPlan;
 
 use super::params::{Forward, Param, Params};
@@ -42,7 +42,7 @@ pub(super) struct VisionTower {
     config: VisionConfig,
     patch_embed: (Param, Option<Param>),
     pos_embed: Option<Param>,
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     merger: Merger,
     deepstack: Vec<Merger>,
 }
@@ -61,7 +61,7 @@ impl VisionTower {
             pos_embed = Some(params.matrix(&format!("{root}.pos_embed.weight"), &[learned, d])?);
         }
         let blocks = (0..config.depth)
-            .map(|i| Block::new(config, &format!("{root}.blocks.{i}"), params))
+            .map(|i| Block::new(config, &format!("{root}.blocks.{i}"), params).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let merger = Merger::new(config, &format!("{root}.merger"), false, params)?;
         let deepstack = (0..config.deepstack_indexes.len())
@@ -84,7 +84,8 @@ impl VisionTower {
         }
         let layout = Layout::new(&self.config, pictures);
         let mut x_pd = self.embed(pass, pictures, &layout)?;
-        let (cos, sin) = self.rotations(&layout, x_pd.device())?;
+        let turns = self.rotations(&layout, x_pd.device())?;
+        let kept = pass.kept();
         // Each frame is attended to alone.
         let whole = Arc::new(AttentionPlan::full(layout.frames.iter().copied())?);
         let within = match &self.config.windows {
@@ -94,9 +95,15 @@ impl VisionTower {
         let mut deep = vec![];
         for (index, block) in self.blocks.iter().enumerate() {
             let plan = if self.sees_all(index) { &whole } else { &within };
-            x_pd = block.forward(pass, &x_pd, (&cos, &sin), plan)?;
+            x_pd = match &kept {
+                Some(kept) => block.checkpointed(kept, &x_pd, &turns, plan)?,
+                None => block.forward(pass, &x_pd, &turns, plan)?,
+            };
             if let Some(at) = self.config.deepstack_indexes.iter().position(|&i| i == index) {
                 deep.push((at, self.deepstack[at].forward(pass, &x_pd)?));
+                // A node of its own for what goes on: so the gradient of the next block is one sum,
+                // whether the block is checkpointed or not.
+                x_pd = x_pd.reshape(x_pd.shape())?;
             }
         }
         deep.sort_by_key(|(at, _)| *at);
@@ -199,6 +206,7 @@ impl VisionTower {
         for (ids, weights) in corners {
             let n = ids.len();
             let rows = table.index_select(&Tensor::new(ids, table.device())?, 0)?;
+            let rows = rows.to_dtype(DType::F32)?;
             let weights = Tensor::from_vec(weights, (n, 1), table.device())?;
             let part = rows.broadcast_mul(&weights)?;
             total = Some(match total {
