@@ -75,6 +75,25 @@ impl Policy {
         Self::assemble(vlm, dir)
     }
 
+    /// Loads a checkpoint for measurements on tokens that are no text: a folder without a tokenizer
+    /// will do, tokens are then written as their numbers.
+    ///
+    /// # Errors
+    ///
+    /// When another file is missing or does not fit the others.
+    pub fn load_for_measurement(
+        dir: impl AsRef<Path>,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        let dir = dir.as_ref();
+        if dir.join("tokenizer.json").exists() {
+            return Self::load_as(dir, precision);
+        }
+        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, precision)?;
+        let tokenizer = ChatTokenizer::numbered(dir, vlm.config())?;
+        Self::with_tokenizer(vlm, tokenizer, dir)
+    }
+
     /// Draws random weights for a folder that holds everything but the weights.
     ///
     /// # Errors
@@ -95,7 +114,10 @@ impl Policy {
     }
 
     fn assemble(vlm: Vlm, dir: &Path) -> Result<Self, ModelError> {
-        let tokenizer = ChatTokenizer::load(dir)?;
+        Self::with_tokenizer(vlm, ChatTokenizer::load(dir)?, dir)
+    }
+
+    fn with_tokenizer(vlm: Vlm, tokenizer: ChatTokenizer, dir: &Path) -> Result<Self, ModelError> {
         let (known, rows) = (tokenizer.vocab_size(), vlm.config().text.vocab_size);
         if known > rows {
             return Err(ModelError::Tokenizer {
@@ -168,16 +190,51 @@ impl Policy {
     ///
     /// When a picture does not decode or the chat template refuses the messages.
     pub fn encode(&self, prompt: &Prompt) -> Result<Encoded, ModelError> {
-        let mut pictures = vec![];
-        for source in images(prompt) {
-            let pixels = self.processor.process(source)?;
-            let picture = Picture { values: pixels.values, grid: pixels.grid };
-            pictures.push((pixels.hash, Arc::new(picture)));
-        }
+        let pictures = self.pictures(images(prompt))?;
         let counts: Vec<usize> =
             pictures.iter().map(|(_, picture)| self.processor.tokens(picture.grid)).collect();
         let tokens = self.tokenizer.encode_prompt(prompt, &counts)?;
         Ok(self.place(tokens.ids, pictures, tokens.opens_think))
+    }
+
+    /// A prompt that is given as tokens, in which the image token stands once for each picture.
+    ///
+    /// # Errors
+    ///
+    /// When a picture does not decode, or there are more or fewer of them than image tokens.
+    pub fn encode_tokens(
+        &self,
+        tokens: &[u32],
+        images: &[ImageSource],
+    ) -> Result<Encoded, ModelError> {
+        let image_token = self.tokenizer.image_token();
+        let places = tokens.iter().filter(|&&token| token == image_token).count();
+        if places != images.len() {
+            let reason = format!("it has {places} image tokens for {} images", images.len());
+            return Err(ModelError::Prompt { reason });
+        }
+        let pictures = self.pictures(images.iter())?;
+        let mut counts = pictures.iter().map(|(_, picture)| self.processor.tokens(picture.grid));
+        let repeated = tokens.iter().flat_map(|&token| {
+            let n = if token == image_token { counts.next().unwrap_or(0) } else { 1 };
+            std::iter::repeat_n(token, n)
+        });
+        let tokens = repeated.collect();
+        Ok(self.place(tokens, pictures, false))
+    }
+
+    /// Pictures as patches.
+    fn pictures<'s>(
+        &self,
+        sources: impl Iterator<Item = &'s ImageSource>,
+    ) -> Result<Vec<(ImageHash, Arc<Picture>)>, ModelError> {
+        let mut pictures = vec![];
+        for source in sources {
+            let pixels = self.processor.process(source)?;
+            let picture = Picture { values: pixels.values, grid: pixels.grid };
+            pictures.push((pixels.hash, Arc::new(picture)));
+        }
+        Ok(pictures)
     }
 
     /// The tokens of a reply, with the end of the turn.
@@ -257,6 +314,11 @@ impl Policy {
             fresh.insert(image.hash, features);
         }
         Ok(images.iter().map(|image| Arc::clone(&fresh[&image.hash])).collect())
+    }
+
+    /// Forgets the features of all pictures.
+    pub fn forget_pictures(&self) {
+        *self.seen() = Seen::default();
     }
 
     /// Computes the features of the pictures that are not known yet, side by side.

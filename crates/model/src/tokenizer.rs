@@ -14,8 +14,10 @@ use mmrag_core::{ImageSource, Message, Part, Prompt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokenizers::models::ModelWrapper;
+use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::{DecoderWrapper, Tokenizer};
 
+use crate::config::VlmConfig;
 use crate::error::ModelError;
 use crate::template::{ChatTemplate, RenderOptions, token_text};
 use crate::weights::read_json;
@@ -91,6 +93,23 @@ impl ChatTokenizer {
         let opens_think = opens_think(&template)?;
         let escaped = specials.iter().filter_map(|special| escape_char(&special.text)).collect();
         Ok(Self { tokenizer, template, specials, escaped, image, end_of_turn, opens_think })
+    }
+
+    /// A tokenizer that writes each token of a model as its number, for a folder without one.
+    pub(crate) fn numbered(dir: &Path, config: &VlmConfig) -> Result<Self, ModelError> {
+        let bad = |reason: String| ModelError::Tokenizer { path: dir.to_owned(), reason };
+        let names = (0..config.text.vocab_size as u32).map(|id| (id.to_string(), id)).collect();
+        let words = WordLevel::builder().vocab(names).unk_token("0".to_owned()).build();
+        let words = words.map_err(|error| bad(error.to_string()))?;
+        Ok(Self {
+            tokenizer: Tokenizer::new(words),
+            template: ChatTemplate::parse(dir, "{{ messages }}".to_owned())?,
+            specials: vec![],
+            escaped: BTreeSet::new(),
+            image: config.tokens.image,
+            end_of_turn: config.eos.first().copied().unwrap_or_default(),
+            opens_think: false,
+        })
     }
 
     /// The tokens of a prompt. `image_tokens` says how many tokens each picture takes, in the

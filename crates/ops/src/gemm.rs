@@ -1,8 +1,24 @@
 //! Matrix products on strided views, behind a safe face.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use gemm::Parallelism;
 
 use crate::skinny;
+
+/// Floating-point operations of all matrix products so far.
+static FLOPS: AtomicU64 = AtomicU64::new(0);
+
+/// Floating-point operations of the matrix products that this process has made so far, an addition
+/// and a multiplication each counted as one: what a computation has done is the difference.
+pub fn product_flops() -> u64 {
+    FLOPS.load(Ordering::Relaxed)
+}
+
+/// Counts a product of `m k n` multiplications.
+pub(crate) fn count_flops(m: usize, k: usize, n: usize) {
+    FLOPS.fetch_add(2 * (m * k * n) as u64, Ordering::Relaxed);
+}
 
 /// A matrix that lies in a slice: row `i`, column `j` at `i * row_stride + j * column_stride`.
 #[derive(Clone, Copy)]
@@ -114,6 +130,7 @@ unsafe fn multiply(
     (a, b): (Matrix<'_>, Matrix<'_>),
     threads: Threads,
 ) {
+    count_flops(a.rows, a.columns, b.columns);
     if skinny::fits(a, b) {
         // SAFETY: the caller answers for `a.rows` rows of `b.columns` values.
         let out = unsafe { skinny::Output::new(out, out_stride, add) };

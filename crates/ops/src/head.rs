@@ -1,5 +1,7 @@
 //! Log-probabilities of given tokens, over the vocabulary in chunks.
 
+use std::sync::OnceLock;
+
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -53,6 +55,7 @@ pub fn logprob_head(
         targets: targets.to_vec(),
         inverse_temperature: (1.0 / temperature) as f32,
         chunk: chunk.clamp(1, v),
+        found: OnceLock::new(),
     };
     let scores_2t = h_td.contiguous()?.apply_op2(w_vd, op)?;
     Ok(TokenScores { logprobs_t: scores_2t.get(0)?, entropy_t: scores_2t.get(1)? })
@@ -62,6 +65,8 @@ struct Head {
     targets: Vec<u32>,
     inverse_temperature: f32,
     chunk: usize,
+    /// What the forward pass found, for the backward pass.
+    found: OnceLock<Vec<Running>>,
 }
 
 /// Sums over the part of the vocabulary seen so far, relative to the largest logit.
@@ -188,9 +193,9 @@ impl CustomOp2 for Head {
         if d != w.d {
             bail!("logprob_head: hidden width {d}, weight width {}", w.d)
         }
-        let running = self.running(h, t, w);
+        let running = self.found.get_or_init(|| self.running(h, t, w));
         let targets = self.target_logits(h, w);
-        let logprobs = targets.iter().zip(&running).map(|(l, running)| l - running.log_total());
+        let logprobs = targets.iter().zip(running).map(|(l, running)| l - running.log_total());
         let mut out: Vec<f32> = logprobs.collect();
         out.extend(running.iter().map(Running::entropy));
         Ok((CpuStorage::F32(out), (2, t).into()))
@@ -210,12 +215,12 @@ impl CustomOp2 for Head {
         if w.track_op() && w.dtype() != DType::F32 {
             bail!("logprob_head: a head that is trained must be f32, not {:?}", w.dtype())
         }
-        let running = self.running(&h_values, t, w_values);
+        let running = self.found.get_or_init(|| self.running(&h_values, t, w_values));
         let mut dh = vec![0f32; t * d];
         let mut dw = w.track_op().then(|| vec![0f32; v * d]);
         let h_rows = Matrix::new(&h_values, t, d);
         self.for_chunks(h_rows, t, w_values, |start, n, logits| {
-            self.logit_gradients((start, n), logits, &running, [&grad[..t], &grad[t..]]);
+            self.logit_gradients((start, n), logits, running, [&grad[..t], &grad[t..]]);
             let logits = Matrix::new(logits, t, n);
             w_values.rows(start..start + n).pull(logits, &mut dh);
             if let Some(dw) = &mut dw {

@@ -35,6 +35,7 @@ pub use activation::{gelu, gelu_tanh, swiglu};
 pub use adamw::{AdamW, AdamWOptions};
 pub use attention::{AttentionPlan, Own, QuerySpan, attention};
 pub use checkpoint::{backward, checkpoint};
+pub use gemm::product_flops;
 pub use head::{TokenScores, logprob_head};
 pub use linear::linear;
 pub use lora::lora_linear;

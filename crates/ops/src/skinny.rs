@@ -8,7 +8,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::gemm::{Matrix, Threads};
+use crate::gemm::{Matrix, Threads, count_flops};
 use crate::simd::arch;
 use crate::weight::Weight;
 
@@ -90,6 +90,7 @@ pub(crate) fn multiply(
 /// `y = alpha x wᵀ`, or `y += alpha x wᵀ` if `add`.
 pub(crate) fn multiply_stored(alpha: f32, x: Matrix<'_>, w: Weight<'_>, add: bool, y: &mut [f32]) {
     assert!(y.len() == x.rows * w.n && x.columns == w.d, "output or weight too small");
+    count_flops(x.rows, x.columns, w.n);
     // SAFETY: by the assertion all of `x.rows` rows of `w.n` values lie in `y`, which is borrowed
     // mutably.
     let out = unsafe { Output::new(y.as_mut_ptr(), w.n, add) };

@@ -2,47 +2,113 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use mmrag_model::{Policy, Precision};
+use serde_json::Value;
 
 use super::Ended;
-use crate::answerer::{AnswerArgs, Answerer};
-use crate::bench::{self, GroupSize};
+use crate::answerer::{AnswerArgs, Answerer, built_in_model};
+use crate::bench::{self, PromptSize, Training};
 use crate::output;
 
 /// Times the parts.
 #[derive(Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Time one group of reinforcement: sampling, and one update of an adapter
+    /// Time one group of reinforcement: sampling, and one update
     Grpo(GrpoCommand),
+    /// Time decoding: the first token, and those that follow
+    Decode(DecodeCommand),
     /// Time one explained answer: filter, rank, answer
     Answer(AnswerCommand),
 }
 
-/// Times one group.
+/// Times one group. The prompt is random tokens and pictures of noise, so that any checkpoint's
+/// folder will do, also one without a tokenizer.
 #[derive(Args)]
-#[command(after_help = "Example:\n  mmrag bench grpo\n  mmrag bench grpo --repeat-prompt")]
+#[command(after_help = GRPO_EXAMPLES)]
 pub(crate) struct GrpoCommand {
     /// The model's folder; the built-in small model if absent
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// Replies of the group
+    #[arg(long, value_name = "G", default_value_t = 8, value_parser = at_least_one)]
+    group: usize,
+    /// Tokens of each reply
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    new: usize,
+    /// Train all weights instead of an adapter of rank 16
+    #[arg(long)]
+    full: bool,
     /// Give every reply its own copy of the prompt in the update
     #[arg(long)]
     repeat_prompt: bool,
-    /// Tokens of the prompt, pictures included
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    prompt_tokens: usize,
-    /// Pictures of the prompt
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pictures: usize,
-    /// Replies of the group
-    #[arg(long, value_name = "G", default_value_t = 8)]
-    replies: usize,
-    /// Tokens of each reply
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    new_tokens: usize,
+    /// Compute layers again in the backward pass: less memory, more time
+    #[arg(long)]
+    gradient_checkpointing: bool,
     /// How often each part is timed; the median is told
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     repeats: usize,
+}
+
+/// What the prompt is like.
+#[derive(Args)]
+struct PromptArgs {
+    /// Tokens of text
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    text: usize,
+    /// Pictures
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    images: usize,
+    /// Width and height of each picture in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = at_least_one)]
+    image_size: usize,
+}
+
+impl PromptArgs {
+    fn size(&self) -> PromptSize {
+        PromptSize { text: self.text, images: self.images, image_size: self.image_size }
+    }
+}
+
+/// Times decoding.
+#[derive(Args)]
+#[command(after_help = "Example:\n  mmrag bench decode --completions 1,8,32")]
+pub(crate) struct DecodeCommand {
+    /// The model's folder; the built-in small model if absent
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// Completions that are written at once
+    #[arg(long, value_name = "N,…", default_value = "1,8", value_delimiter = ',', value_parser = at_least_one)]
+    completions: Vec<usize>,
+    /// Tokens of each completion
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_two)]
+    new: usize,
+    /// How often each part is timed; the median is told
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    repeats: usize,
+}
+
+const GRPO_EXAMPLES: &str = "Example:
+  mmrag bench grpo
+  mmrag bench grpo --repeat-prompt
+  mmrag bench grpo --model DIR --group 8 --text 256 --images 4 --image-size 256 --new 64 --full";
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_least(1, text)
+}
+
+fn at_least_two(text: &str) -> Result<usize, String> {
+    at_least(2, text)
+}
+
+fn at_least(least: usize, text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "it is no whole number".to_owned())?;
+    if number >= least { Ok(number) } else { Err(format!("at least {least} is needed")) }
 }
 
 /// Times answers.
@@ -67,17 +133,13 @@ impl BenchCommand {
     /// When the model cannot be read or run.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         match self {
-            Self::Grpo(command) => {
-                let folder = AnswerArgs { model: command.model.clone(), ..AnswerArgs::default() };
-                let size = GroupSize {
-                    prompt_tokens: command.prompt_tokens,
-                    pictures: command.pictures,
-                    replies: command.replies.max(1),
-                    new_tokens: command.new_tokens.max(1),
-                };
-                let policy = folder.policy()?;
-                let repeats = command.repeats.max(1);
-                output::json(&bench::group(&policy, size, command.repeat_prompt, repeats)?)?;
+            Self::Grpo(command) => output::json(&command.run()?)?,
+            Self::Decode(command) => {
+                let policy = measured(command.model.as_ref(), Precision::Stored)?;
+                let (size, new) = (command.prompt.size(), command.new);
+                let found =
+                    bench::decode(&policy, size, &command.completions, new, command.repeats)?;
+                output::json(&found)?;
             }
             Self::Answer(command) => {
                 // Without a filter there would be no filter to time.
@@ -94,4 +156,26 @@ impl BenchCommand {
         }
         Ok(Ended::Done)
     }
+}
+
+impl GrpoCommand {
+    fn run(&self) -> anyhow::Result<Value> {
+        let precision = if self.full { Precision::F32 } else { Precision::Stored };
+        let policy = measured(self.model.as_ref(), precision)?;
+        let training = Training {
+            group: self.group,
+            new: self.new,
+            full: self.full,
+            repeat_prompt: self.repeat_prompt,
+            gradient_checkpointing: self.gradient_checkpointing,
+        };
+        bench::group(&policy, self.prompt.size(), training, self.repeats)
+    }
+}
+
+/// Loads a model for measurements.
+fn measured(folder: Option<&PathBuf>, precision: Precision) -> anyhow::Result<Policy> {
+    let folder = folder.cloned().unwrap_or_else(built_in_model);
+    Policy::load_for_measurement(&folder, precision)
+        .with_context(|| format!("failed to load the model {}", folder.display()))
 }

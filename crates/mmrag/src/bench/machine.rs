@@ -1,0 +1,47 @@
+//! What the machine gives: memory taken, and the best rate of a matrix product.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use mmrag_ops::linear;
+
+/// Shapes (rows, inner, columns) of which the fastest is the machine's rate.
+const SHAPES: [(usize, usize, usize); 3] =
+    [(512, 1024, 1024), (1024, 1024, 1024), (1024, 2048, 2048)];
+
+/// How often each shape is timed.
+const ROUNDS: usize = 5;
+
+/// Floating-point operations a second of the fastest f32 matrix product on all threads.
+///
+/// # Errors
+///
+/// When memory is out.
+pub(super) fn product_rate() -> anyhow::Result<f64> {
+    let mut best = 0.0f64;
+    for (m, k, n) in SHAPES {
+        let device = &Device::Cpu;
+        let x = Tensor::ones((m, k), DType::F32, device)?;
+        let w = Tensor::ones((n, k), DType::F32, device)?;
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            linear(&x, &w, None)?;
+            best = best.max(2.0 * (m * k * n) as f64 / start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(best)
+}
+
+/// The largest memory the process has had resident so far, in bytes; nothing where the system does
+/// not tell it.
+pub(super) fn peak_bytes() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// A figure of the process's memory in bytes.
+fn memory(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
