@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Ended;
-use crate::answerer::{AnswerArgs, Answerer};
+use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP};
 use crate::bench::{self, GroupSize};
 use crate::output;
 
@@ -22,8 +22,8 @@ pub(crate) enum BenchCommand {
 #[derive(Args)]
 #[command(after_help = "Example:\n  mmrag bench grpo\n  mmrag bench grpo --repeat-prompt")]
 pub(crate) struct GrpoCommand {
-    /// The model's folder; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
     /// Give every reply its own copy of the prompt in the update
     #[arg(long)]
