@@ -11,18 +11,26 @@ use mmrag_task::{PromptStyle, Stage};
 use serde::Serialize;
 
 use crate::notes::{Keep, Notes};
-use crate::weights;
+use crate::{hub, weights};
 
 /// What a filter keeps if its folder does not say.
 const KEEP: Keep = Keep { threshold: 0.5, k_min: 2, k_max: 10 };
 
 const MAX_PROMPT_TOKENS: usize = 4096;
 
+/// What `--model` takes, for the help. It is no comment beside each, where `[@REV]` would be a link.
+pub(crate) const MODEL_HELP: &str = "The model: a folder, or ORG/NAME[@REV] on the Hugging Face \
+     hub; the built-in small model if absent";
+
+/// What a model takes that must be named.
+pub(crate) const NEEDED_MODEL_HELP: &str =
+    "The model: a folder, or ORG/NAME[@REV] on the Hugging Face hub";
+
 /// Who answers, and within which bounds.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct AnswerArgs {
-    /// The model's folder; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     pub(crate) model: Option<PathBuf>,
     /// The filter's adapter; without it and --threshold every document goes to the ranker
     #[arg(long, value_name = "DIR")]
@@ -61,8 +69,20 @@ impl Default for AnswerArgs {
 
 impl AnswerArgs {
     /// The model's folder.
-    pub(crate) fn folder(&self) -> PathBuf {
-        self.model.clone().unwrap_or_else(built_in_model)
+    ///
+    /// # Errors
+    ///
+    /// When there is none, and none can be had from the hub.
+    pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
+        model_folder(self.model.as_deref())
+    }
+
+    /// What the model is called: as its folder, or as on the hub.
+    fn model_name(&self, folder: &Path) -> String {
+        match &self.model {
+            Some(named) if named != folder => named.display().to_string(),
+            _ => folder_name(folder),
+        }
     }
 
     /// The names of the weights of the model and of its adapters.
@@ -73,7 +93,7 @@ impl AnswerArgs {
     pub(crate) fn weights(&self) -> anyhow::Result<serde_json::Value> {
         let adapters = [&self.filter_adapter, &self.rank_adapter].into_iter().flatten();
         let adapters: Vec<&Path> = adapters.map(PathBuf::as_path).collect();
-        weights::versions(&self.folder(), &adapters)
+        weights::versions(&self.folder()?, &adapters)
     }
 
     /// Loads the model.
@@ -82,7 +102,7 @@ impl AnswerArgs {
     ///
     /// When the folder does not hold a model that is built.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
-        load_policy(&self.folder())
+        load_policy(&self.folder()?)
     }
 }
 
@@ -108,7 +128,7 @@ impl<'p> Answerer<'p> {
     ///
     /// When a folder does not hold what it should.
     pub(crate) fn new(policy: &'p Policy, arguments: &AnswerArgs) -> anyhow::Result<Self> {
-        let folder = arguments.folder();
+        let folder = arguments.folder()?;
         let adapter = |folder: &Option<PathBuf>| {
             folder.as_deref().map(|folder| load_adapter(folder, policy)).transpose()
         };
@@ -142,7 +162,7 @@ impl<'p> Answerer<'p> {
             sampling: Sampling::greedy(max_new_tokens),
             max_prompt_tokens: arguments.max_prompt_tokens,
             seed: arguments.seed,
-            model_name: folder_name(&folder),
+            model_name: arguments.model_name(&folder),
             adapter_names: adapters.into_iter().flatten().map(name).collect(),
         })
     }
@@ -184,13 +204,21 @@ impl<'p> Answerer<'p> {
 }
 
 /// Where the built-in small model lies.
-pub(crate) fn built_in_model() -> PathBuf {
+fn built_in_model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("model")
 }
 
-/// The model's folder that a run file names; the built-in small model if it names none.
-pub(crate) fn model_of(folder: &Path) -> PathBuf {
-    if folder.as_os_str().is_empty() { built_in_model() } else { folder.to_path_buf() }
+/// The folder of the model that an argument or a run file names, by its folder or by its name on
+/// the hub; of the built-in small model if none is named.
+///
+/// # Errors
+///
+/// When there is none, and none can be had from the hub.
+pub(crate) fn model_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(named) if !named.as_os_str().is_empty() => hub::folder(named),
+        _ => Ok(built_in_model()),
+    }
 }
 
 /// Loads a model's folder.

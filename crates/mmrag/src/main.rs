@@ -12,6 +12,7 @@ mod dataset;
 mod demo;
 mod dev;
 mod evaluating;
+mod hub;
 mod lessons;
 mod notes;
 mod output;

@@ -16,6 +16,9 @@ pub(crate) struct Meter {
     total: usize,
 }
 
+/// The bytes of one file as they come, on a terminal; elsewhere nothing is said.
+pub(crate) struct ByteMeter(Option<ProgressBar>);
+
 struct Lines {
     began: Instant,
     first: Option<usize>,
@@ -66,6 +69,41 @@ impl Drop for Meter {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
+        }
+    }
+}
+
+impl ByteMeter {
+    /// A meter of the file of this name.
+    pub(crate) fn new(file: &str) -> Self {
+        Self(std::io::stderr().is_terminal().then(|| {
+            let style = "{prefix} {bar:28} {bytes}/{total_bytes} {bytes_per_sec} left {eta}";
+            let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+            ProgressBar::no_length().with_style(style).with_prefix(file.to_owned())
+        }))
+    }
+
+    /// Says how much is there already, and how much there will be if that is known.
+    pub(crate) fn begin(&self, have: u64, size: Option<u64>) {
+        if let Some(bar) = &self.0 {
+            size.map_or_else(|| bar.unset_length(), |size| bar.set_length(size));
+            bar.set_position(have);
+            bar.reset_eta();
+        }
+    }
+
+    /// Says that so many bytes more have come.
+    pub(crate) fn add(&self, bytes: usize) {
+        if let Some(bar) = &self.0 {
+            bar.inc(bytes as u64);
+        }
+    }
+}
+
+impl Drop for ByteMeter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
         }
     }
 }

@@ -90,7 +90,7 @@ impl KeepSettings {
 pub(crate) struct ReinforceRun {
     /// What is not said is as this preset says.
     pub(crate) preset: Preset,
-    /// The base model's folder; the built-in small model if empty.
+    /// The base model: a folder, or `ORG/NAME[@REV]` on the hub; the built-in small model if empty.
     pub(crate) model: PathBuf,
     /// The run's folder.
     pub(crate) out: PathBuf,
@@ -122,7 +122,8 @@ pub(crate) struct SftRun {
     /// A run file, its place as seen from this one, that is done first: this run begins with the
     /// model that it trains, in place of `model`.
     pub(crate) after: PathBuf,
-    /// The model's folder that training begins with; the built-in small model if empty.
+    /// The model that training begins with: a folder, or `ORG/NAME[@REV]` on the hub; the built-in
+    /// small model if empty.
     pub(crate) model: PathBuf,
     /// The run's folder.
     pub(crate) out: PathBuf,

@@ -13,7 +13,7 @@ use mmrag_train::{
     Evaluate, Init, Lessons, LoraSettings, Outcome, Pupil, Run, RunFolder, train_grpo, train_sft,
 };
 
-use crate::answerer::{load_adapter, model_of, reply_tokens};
+use crate::answerer::{load_adapter, model_folder, reply_tokens};
 use crate::calibrate;
 use crate::dev::{FilterDev, RankDev};
 use crate::lessons::{Demonstrations, LessonPlan};
@@ -280,7 +280,7 @@ fn open_run(
     ensure!(!out.as_os_str().is_empty(), "the run file names no run folder: `out` is missing");
     let filter = (!filter.as_os_str().is_empty()).then_some(filter);
     let mut settings = serde_json::to_value(settings)?;
-    settings["weights"] = weights::versions(&model_of(model), filter.as_slice())?;
+    settings["weights"] = weights::versions(&model_folder(Some(model))?, filter.as_slice())?;
     RunFolder::open(out, &settings).context("failed to open the run folder")
 }
 

@@ -98,7 +98,7 @@ fn a_wrong_run_file_is_told_with_file_line_and_key() {
 
 #[test]
 fn a_missing_model_or_data_set_is_named() {
-    let answer = mmrag(&["ask", "Who?", "--data", "no/data", "--model", "no/model"]);
+    let answer = mmrag(&["ask", "Who?", "--data", "no/data", "--model", "./no/model"]);
     assert_eq!(answer.status.code(), Some(1));
     assert!(stderr(&answer).contains("no/model"), "{}", stderr(&answer));
     let inspect = ["data", "inspect", "--dataset", "atlas", "--data", "no/data", "--split", "dev"];

@@ -8,7 +8,7 @@ use mmrag_model::{Policy, Precision};
 use serde_json::Value;
 
 use super::Ended;
-use crate::answerer::{AnswerArgs, Answerer, built_in_model};
+use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
 use crate::bench::{self, PromptSize, Training};
 use crate::output;
 
@@ -28,8 +28,8 @@ pub(crate) enum BenchCommand {
 #[derive(Args)]
 #[command(after_help = GRPO_EXAMPLES)]
 pub(crate) struct GrpoCommand {
-    /// The model's folder; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
     #[command(flatten)]
     prompt: PromptArgs,
@@ -77,8 +77,8 @@ impl PromptArgs {
 #[derive(Args)]
 #[command(after_help = "Example:\n  mmrag bench decode --completions 1,8,32")]
 pub(crate) struct DecodeCommand {
-    /// The model's folder; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
     #[command(flatten)]
     prompt: PromptArgs,
@@ -175,7 +175,7 @@ impl GrpoCommand {
 
 /// Loads a model for measurements.
 fn measured(folder: Option<&PathBuf>, precision: Precision) -> anyhow::Result<Policy> {
-    let folder = folder.cloned().unwrap_or_else(built_in_model);
+    let folder = model_folder(folder.map(PathBuf::as_path))?;
     Policy::load_for_measurement(&folder, precision)
         .with_context(|| format!("failed to load the model {}", folder.display()))
 }

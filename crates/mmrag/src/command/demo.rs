@@ -6,7 +6,7 @@ use clap::Args;
 use mmrag_data::atlas::FROZEN_SEED;
 
 use super::Ended;
-use crate::answerer::built_in_model;
+use crate::answerer::{MODEL_HELP, model_folder};
 use crate::demo::{Demo, DemoSize, Shown, VariantName};
 use crate::evaluating::table;
 use crate::{output, show, stop};
@@ -34,8 +34,8 @@ pub(crate) struct DemoCommand {
     /// Compare all six variants
     #[arg(long)]
     full: bool,
-    /// The folder of the model to begin with; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model to begin with, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ impl DemoCommand {
     /// When the model cannot be read, a training fails, or the folder cannot be written.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         let stop = stop::on_interrupt()?;
-        let model = self.model.clone().unwrap_or_else(built_in_model);
+        let model = model_folder(self.model.as_deref())?;
         let seeds: Vec<u64> = (0..self.seeds).map(|nth| self.seed + nth).collect();
         let variants: &[VariantName] =
             if self.full { &VariantName::FULL } else { &VariantName::SHORT };

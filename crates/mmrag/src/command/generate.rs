@@ -9,11 +9,12 @@ use mmrag_model::Adapter;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answerer::{built_in_model, load_adapter, load_policy};
+use crate::answerer::{MODEL_HELP, load_adapter, load_policy, model_folder};
 use crate::output;
 
 const EXAMPLES: &str = "Examples:
-  mmrag model generate \"What does the picture show?\" --image photo.jpg --model Qwen3-VL-2B
+  mmrag model generate \"What does the picture show?\" --image photo.jpg \\
+    --model Qwen/Qwen3-VL-2B-Instruct
   mmrag model generate --chat chat.json --temperature 0.7 --seed 3
 
 A chat file is a list of turns, as chat templates have them; pictures are files, beside it:
@@ -37,8 +38,8 @@ pub(crate) struct GenerateCommand {
     /// The turns so far, as JSON
     #[arg(long, value_name = "FILE")]
     chat: Option<PathBuf>,
-    /// The model's folder; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
     /// An adapter to put on
     #[arg(long, value_name = "DIR")]
@@ -74,7 +75,7 @@ impl GenerateCommand {
         ensure!(self.top_p > 0.0 && self.top_p <= 1.0, "--top-p {} is no share", self.top_p);
         ensure!(self.max_new_tokens > 0, "--max-new-tokens 0 asks for nothing");
         let prompt = self.prompt()?;
-        let policy = load_policy(&self.model.clone().unwrap_or_else(built_in_model))?;
+        let policy = load_policy(&model_folder(self.model.as_deref())?)?;
         let adapter = self.adapter.as_deref().map(|folder| load_adapter(folder, &policy));
         let adapter: Option<Adapter> = adapter.transpose()?;
         let encoded = policy.encode(&prompt).context("failed to read the chat")?;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Ended;
 use super::generate::GenerateCommand;
-use crate::answerer::built_in_model;
+use crate::answerer::{MODEL_HELP, NEEDED_MODEL_HELP, model_folder};
 use crate::notes::Notes;
 use crate::{output, small_model};
 
@@ -45,11 +45,13 @@ pub(crate) struct NewCommand {
 
 /// Prints a model's shape as JSON.
 #[derive(Args)]
-#[command(after_help = "Example:\n  mmrag model info crates/mmrag/model")]
+#[command(
+    after_help = "Examples:\n  mmrag model info crates/mmrag/model\n  mmrag model info Qwen/Qwen3-VL-2B-Instruct"
+)]
 pub(crate) struct InfoCommand {
-    /// The model's folder
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The model, as [`NEEDED_MODEL_HELP`] says.
+    #[arg(value_name = "MODEL", help = NEEDED_MODEL_HELP)]
+    model: PathBuf,
 }
 
 /// Compares a model with reference outputs. Fails if one differs by more than it may, or is one
@@ -57,8 +59,8 @@ pub(crate) struct InfoCommand {
 #[derive(Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct CheckCommand {
-    /// The model's folder
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`NEEDED_MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = NEEDED_MODEL_HELP)]
     model: PathBuf,
     /// An adapter to put on
     #[arg(long, value_name = "DIR")]
@@ -75,8 +77,8 @@ pub(crate) struct CheckCommand {
 #[derive(Args)]
 #[command(after_help = "Example:\n  mmrag model merge --adapter runs/rank/adapter --out merged")]
 pub(crate) struct MergeCommand {
-    /// The model's folder; the built-in small model if absent
-    #[arg(long, value_name = "DIR")]
+    /// The model, as [`MODEL_HELP`] says.
+    #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
     /// The adapter's folder, as PEFT writes it
     #[arg(long, value_name = "DIR")]
@@ -123,9 +125,10 @@ impl NewCommand {
 
 impl InfoCommand {
     fn run(&self) -> anyhow::Result<()> {
-        let context = || format!("failed to read the model {}", self.folder.display());
-        let config = VlmConfig::load(&self.folder).with_context(context)?;
-        let weights = Weights::open(&self.folder).with_context(context)?;
+        let folder = model_folder(Some(&self.model))?;
+        let context = || format!("failed to read the model {}", folder.display());
+        let config = VlmConfig::load(&folder).with_context(context)?;
+        let weights = Weights::open(&folder).with_context(context)?;
         let (mut tensors, mut parameters) = (0, 0);
         for name in weights.names() {
             tensors += 1;
@@ -152,14 +155,14 @@ impl InfoCommand {
                 "merge": vision.spatial_merge_size,
                 "deepstack": vision.deepstack_indexes,
             },
-            "prompts": Notes::of(&self.folder)?.prompts,
+            "prompts": Notes::of(&folder)?.prompts,
         }))
     }
 }
 
 impl MergeCommand {
     fn run(&self) -> anyhow::Result<()> {
-        let model = self.model.clone().unwrap_or_else(built_in_model);
+        let model = model_folder(self.model.as_deref())?;
         merge(&model, &self.adapter, &self.out)
             .with_context(|| format!("failed to merge {}", self.adapter.display()))?;
         output::line(&self.out.display().to_string())?;
@@ -169,7 +172,8 @@ impl MergeCommand {
 
 impl CheckCommand {
     fn run(&self) -> anyhow::Result<()> {
-        let rows = check(&self.model, self.adapter.as_deref(), &self.cases)
+        let model = model_folder(Some(&self.model))?;
+        let rows = check(&model, self.adapter.as_deref(), &self.cases)
             .with_context(|| format!("failed to check {}", self.model.display()))?;
         if self.json {
             let row = |row: &Compared| {

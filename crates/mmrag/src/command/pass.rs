@@ -93,7 +93,10 @@ impl PassCommand {
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         let policy = self.answer.policy()?;
         let adapter = self.answer.rank_adapter.as_deref();
-        let notes = Notes::of(adapter.unwrap_or(&self.answer.folder()))?;
+        let notes = match adapter {
+            Some(folder) => Notes::of(folder)?,
+            None => Notes::of(&self.answer.folder()?)?,
+        };
         let adapter = adapter.map(|folder| load_adapter(folder, &policy)).transpose()?;
         let engine = policy.with(adapter.as_ref());
         let stage = Stage::rank(notes.prompts, notes.reasoning.unwrap_or(true));

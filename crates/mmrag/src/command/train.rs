@@ -10,7 +10,7 @@ use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_task::StageName;
 
 use super::Ended;
-use crate::answerer::{load_policy, load_trainable, model_of};
+use crate::answerer::{load_policy, load_trainable, model_folder};
 use crate::dataset::{self, SplitName};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{Questions, first, supervise, train_filter, train_ranker};
@@ -61,12 +61,22 @@ impl TrainCommand {
             Self::Filter(RunArgs { file }) => {
                 let run = ReinforceRun::read(file, StageName::Filter)?;
                 let questions = questions(&run.data, run.data.calibration_questions)?;
-                train_filter(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
+                train_filter(
+                    &run,
+                    &load_policy(&model_folder(Some(&run.model))?)?,
+                    &questions,
+                    &stop,
+                )?
             }
             Self::Rank(RunArgs { file }) => {
                 let run = ReinforceRun::read(file, StageName::Rank)?;
                 let questions = questions(&run.data, run.data.dev_questions)?;
-                train_ranker(&run, &load_policy(&model_of(&run.model))?, &questions, &stop)?
+                train_ranker(
+                    &run,
+                    &load_policy(&model_folder(Some(&run.model))?)?,
+                    &questions,
+                    &stop,
+                )?
             }
             Self::Sft(RunArgs { file }) => supervise_each(SftRun::read_chain(file)?, &stop)?,
         };
@@ -92,7 +102,7 @@ fn supervise_each(chain: Vec<SftRun>, stop: &AtomicBool) -> anyhow::Result<Optio
         } else {
             Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
         };
-        let model = model_of(&run.model);
+        let model = model_folder(Some(&run.model))?;
         let policy = match run.training.lora {
             Some(_) => load_policy(&model)?,
             None => load_trainable(&model)?,
