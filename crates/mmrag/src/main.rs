@@ -18,6 +18,7 @@ mod notes;
 mod output;
 mod overlay;
 mod progress;
+mod published;
 mod scoring;
 mod settings;
 mod show;

@@ -22,18 +22,33 @@ const VOCABULARY: usize = 2048;
 /// When the folder holds something or cannot be written.
 pub(crate) fn make(out: &Path, seed: u64, n_lessons: usize) -> anyhow::Result<()> {
     let context = || format!("failed to make a model in {}", out.display());
-    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        anyhow::bail!("{}: the folder is not empty", context());
-    }
-    let texts = lessons::texts(n_lessons);
-    let vocabulary = write_small_tokenizer(out, texts, VOCABULARY).with_context(context)?;
-    let config = config(vocabulary, &special_tokens(out)?);
+    let (vocabulary, tokens) = write_tokenizer(out, n_lessons)?;
+    let config = config(vocabulary, &tokens);
     output::file(&out.join("config.json"), &format!("{config:#}\n"))?;
     let config = VlmConfig::load(out).with_context(context)?;
     let model = Vlm::random(config, seed, 1.0).with_context(context)?;
     let tensors = initialised(&model).with_context(context)?;
     save_safetensors(out.join("model.safetensors"), &tensors).with_context(context)?;
     Notes { prompts: PromptStyle::Compact, ..Notes::default() }.write(out)
+}
+
+/// Writes the small model's tokenizer into a new or empty folder, trained on the texts of
+/// `n_lessons` lessons, and says how many tokens it has and which are special.
+///
+/// # Errors
+///
+/// When the folder holds something or cannot be written.
+pub(crate) fn write_tokenizer(
+    out: &Path,
+    n_lessons: usize,
+) -> anyhow::Result<(usize, SpecialTokens)> {
+    let context = || format!("failed to make a model in {}", out.display());
+    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        anyhow::bail!("{}: the folder is not empty", context());
+    }
+    let texts = lessons::texts(n_lessons);
+    let vocabulary = write_small_tokenizer(out, texts, VOCABULARY).with_context(context)?;
+    Ok((vocabulary, special_tokens(out)?))
 }
 
 /// The ids that the tokenizer gave the tokens the configuration names.
@@ -61,19 +76,19 @@ fn special_tokens(folder: &Path) -> anyhow::Result<SpecialTokens> {
 }
 
 /// Ids of the tokens that the model's configuration must name.
-struct SpecialTokens {
+pub(crate) struct SpecialTokens {
     /// Stands for a piece of a picture.
-    image: u32,
+    pub(crate) image: u32,
     /// Stands for a piece of a video; the small model is shown none.
-    video: u32,
+    pub(crate) video: u32,
     /// Begins a picture.
-    vision_start: u32,
+    pub(crate) vision_start: u32,
     /// Ends a picture.
-    vision_end: u32,
+    pub(crate) vision_end: u32,
     /// Ends a turn.
-    end_of_turn: u32,
+    pub(crate) end_of_turn: u32,
     /// Fills up.
-    end_of_text: u32,
+    pub(crate) end_of_text: u32,
 }
 
 /// A Qwen3-VL configuration of about 3.6 million parameters: six layers of width 192 that read,

@@ -11,6 +11,7 @@ mod error;
 mod merge;
 mod policy;
 mod processor;
+mod random;
 mod resample;
 mod sampler;
 mod settings_object;
@@ -32,10 +33,11 @@ pub use error::ModelError;
 pub use merge::merge;
 pub use policy::Policy;
 pub use processor::{ImageHash, ImageProcessor, MAX_ASPECT_RATIO, MAX_DECODED_PIXELS, Pixels};
+pub use random::write_random;
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{ChatTokenizer, PromptTokens};
 pub use vlm::{
-    Cache, Forward, Grad, Packed, Param, Picture, Segment, VisionFeatures, Vlm, image_positions,
-    text_positions,
+    Cache, Forward, Grad, Packed, Param, Picture, Segment, Slot, Start, VisionFeatures, Vlm,
+    image_positions, text_positions,
 };
 pub use weights::{Precision, Weights, save_safetensors};

@@ -11,12 +11,13 @@ use super::Ended;
 use super::generate::GenerateCommand;
 use crate::answerer::{MODEL_HELP, NEEDED_MODEL_HELP, model_folder};
 use crate::notes::Notes;
+use crate::published::{self, Published};
 use crate::{output, small_model};
 
 /// Makes and looks at models.
 #[derive(Subcommand)]
 pub(crate) enum ModelCommand {
-    /// Make a small model with random weights and a tokenizer trained on the atlas
+    /// Make a model with random weights and a tokenizer trained on the atlas
     New(NewCommand),
     /// Say what a model's folder holds
     Info(InfoCommand),
@@ -28,10 +29,16 @@ pub(crate) enum ModelCommand {
     Generate(GenerateCommand),
 }
 
-/// Makes a small model that knows nothing yet.
+/// Makes a model that knows nothing yet.
 #[derive(Args)]
-#[command(after_help = "Example:\n  mmrag model new --out runs/new --seed 1")]
+#[command(
+    after_help = "Example:\n  mmrag model new --out runs/new --seed 1\n  mmrag model new --like qwen3-vl-2b --out /tmp/random-2b"
+)]
 pub(crate) struct NewCommand {
+    /// The shape of a published checkpoint, for measurements: weights in bf16, the small model's
+    /// tokenizer. Otherwise a small model
+    #[arg(long, value_enum, value_name = "NAME")]
+    like: Option<Published>,
     /// The folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -117,7 +124,10 @@ impl ModelCommand {
 impl NewCommand {
     fn run(&self) -> anyhow::Result<()> {
         eprintln!("training the tokenizer on the texts of {} lessons", self.lessons);
-        small_model::make(&self.out, self.seed, self.lessons)?;
+        match self.like {
+            Some(like) => published::make(like, &self.out, self.seed, self.lessons)?,
+            None => small_model::make(&self.out, self.seed, self.lessons)?,
+        }
         output::line(&self.out.display().to_string())?;
         Ok(())
     }

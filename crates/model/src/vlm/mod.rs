@@ -16,7 +16,7 @@ use candle_core::Tensor;
 pub use cache::Cache;
 pub use pack::{Packed, Segment};
 pub(crate) use params::stream;
-pub use params::{Forward, Grad, Param};
+pub use params::{Forward, Grad, Param, Slot, Start};
 pub use positions::{image_positions, text_positions};
 pub use vision::{Picture, VisionFeatures};
 
@@ -62,6 +62,18 @@ impl Vlm {
     /// When there is no room for them.
     pub fn random(config: VlmConfig, seed: u64, scale: f64) -> Result<Self, ModelError> {
         Self::build(config, Params::random(seed, scale))
+    }
+
+    /// The weights that a model of this shape has, without making them.
+    ///
+    /// # Errors
+    ///
+    /// When the shape is none.
+    pub fn slots(config: &VlmConfig) -> Result<Vec<Slot>, ModelError> {
+        let mut params = Params::slots();
+        TextDecoder::new(config, &mut params)?;
+        VisionTower::new(&config.vision, &mut params)?;
+        Ok(params.into_slots())
     }
 
     fn build(config: VlmConfig, mut params: Params<'_>) -> Result<Self, ModelError> {

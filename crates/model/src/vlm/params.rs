@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use mmrag_ops::{linear, lora_linear};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -126,28 +126,53 @@ impl Linear {
 pub(super) struct Params<'a> {
     source: Source<'a>,
     all: Vec<Param>,
+    slots: Vec<Slot>,
 }
 
 enum Source<'a> {
     Weights(&'a Weights, Precision),
     Random { seed: u64, scale: f64 },
+    Slots,
+}
+
+/// A place for a weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name in a checkpoint.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How it begins if it is drawn.
+    pub start: Start,
 }
 
 /// How a weight begins if it is drawn.
-#[derive(Clone, Copy)]
-enum Start {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Normal numbers, for matrices.
     Normal,
+    /// Ones, for norms.
     Ones,
+    /// Zeros, for biases.
     Zeros,
 }
 
 impl<'a> Params<'a> {
     pub(super) fn from_weights(weights: &'a Weights, precision: Precision) -> Self {
-        Self { source: Source::Weights(weights, precision), all: vec![] }
+        Self { source: Source::Weights(weights, precision), all: vec![], slots: vec![] }
     }
 
     pub(super) fn random(seed: u64, scale: f64) -> Self {
-        Self { source: Source::Random { seed, scale }, all: vec![] }
+        Self { source: Source::Random { seed, scale }, all: vec![], slots: vec![] }
+    }
+
+    /// Places alone: the weights are empty.
+    pub(super) fn slots() -> Params<'static> {
+        Params { source: Source::Slots, all: vec![], slots: vec![] }
+    }
+
+    pub(super) fn into_slots(self) -> Vec<Slot> {
+        self.slots
     }
 
     pub(super) fn into_all(self) -> Vec<Param> {
@@ -188,10 +213,12 @@ impl<'a> Params<'a> {
                 weights.var(name, shape, Precision::F32)?
             }
             Source::Weights(weights, precision) => weights.var(name, shape, *precision)?,
+            Source::Slots => Var::zeros(0, DType::F32, &Device::Cpu)?,
             Source::Random { seed, scale } => {
                 Var::from_tensor(&draw(name, shape, start, *seed, *scale)?)?
             }
         };
+        self.slots.push(Slot { name: name.to_owned(), shape: shape.to_vec(), start });
         let param = Param { name: name.to_owned(), var };
         self.all.push(param.clone());
         Ok(param)
@@ -208,8 +235,8 @@ fn draw(
 ) -> Result<Tensor, ModelError> {
     let device = &Device::Cpu;
     Ok(match start {
-        Start::Ones => Tensor::ones(shape, candle_core::DType::F32, device)?,
-        Start::Zeros => Tensor::zeros(shape, candle_core::DType::F32, device)?,
+        Start::Ones => Tensor::ones(shape, DType::F32, device)?,
+        Start::Zeros => Tensor::zeros(shape, DType::F32, device)?,
         Start::Normal => {
             let mut rng = stream("weight", seed, name);
             let n = shape.iter().product();
