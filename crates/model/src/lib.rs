@@ -6,6 +6,7 @@ mod adapter_folder;
 mod bpe;
 mod check;
 mod config;
+mod cost;
 mod encoded;
 mod error;
 mod merge;
@@ -28,6 +29,7 @@ pub use check::{Compared, check};
 pub use config::{
     AttentionBias, Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig,
 };
+pub use cost::{Cost, Shared, Trained};
 pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use merge::merge;

@@ -32,8 +32,8 @@ const COMPANIONS: [&str; 10] = [
     "merges.txt",
 ];
 
-/// Image tokens whose features are kept at most.
-const CACHED_TOKENS: usize = 1 << 18;
+/// Bytes of picture features that are kept in memory at most.
+const CACHED_BYTES: usize = 1 << 30;
 
 /// Pictures that one pass of the vision tower takes.
 const PICTURES_AT_ONCE: usize = 32;
@@ -51,7 +51,7 @@ pub struct Policy {
 #[derive(Default)]
 struct Seen {
     features: HashMap<ImageHash, Arc<VisionFeatures>>,
-    tokens: usize,
+    bytes: usize,
 }
 
 impl Policy {
@@ -348,11 +348,12 @@ impl Policy {
 impl Seen {
     /// Keeps features; forgets all others when there is no room.
     fn keep(&mut self, hash: ImageHash, features: Arc<VisionFeatures>) {
-        let new = features.embeds_md.dims()[0];
-        if self.tokens + new > CACHED_TOKENS {
+        let levels = std::iter::once(&features.embeds_md).chain(&features.deepstack);
+        let new: usize = levels.map(|x| x.elem_count() * x.dtype().size_in_bytes()).sum();
+        if self.bytes + new > CACHED_BYTES {
             *self = Self::default();
         }
-        self.tokens += new;
+        self.bytes += new;
         self.features.insert(hash, features);
     }
 }

@@ -124,6 +124,16 @@ impl Weights {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
+    /// Bytes that a value of this tensor takes in memory.
+    ///
+    /// # Errors
+    ///
+    /// When there is no tensor of this name.
+    pub fn bytes_per_value(&self, name: &str, precision: Precision) -> Result<usize, ModelError> {
+        let is_narrow = matches!(self.entry(name)?.dtype, Dtype::BF16 | Dtype::F16);
+        Ok(if is_narrow && precision == Precision::Stored { 2 } else { 4 })
+    }
+
     /// Takes a tensor as f32 on the CPU; bf16 and f16 are converted.
     ///
     /// # Errors

@@ -27,8 +27,15 @@ const WORK_AT_ONCE: usize = 1 << 20;
 /// Rows of a 16-bit weight that are widened at a time.
 const WIDENED: usize = 16;
 
-/// Rows of each factor that are worked on together: their sums fill the vector registers.
+/// Rows of the input that are worked on together.
 const TILE: usize = 4;
+
+/// Rows of the weight that are worked on together with them, with sixteen vector registers: their
+/// sums must stay in the registers.
+const FEW: usize = 2;
+
+/// The same with the thirty-two registers of the machines whose vectors hold sixteen values.
+const MANY: usize = 4;
 
 /// Whether `a b` is such a product.
 pub(crate) fn fits(a: Matrix<'_>, b: Matrix<'_>) -> bool {
@@ -138,18 +145,27 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let columns = self.b.columns;
-        let whole = columns / TILE * TILE;
-        for column in (0..whole).step_by(TILE) {
-            self.rows::<S, TILE>(simd, column);
-        }
-        for column in whole..columns {
-            self.rows::<S, 1>(simd, column);
+        if S::F32_LANES == 16 {
+            self.columns::<S, MANY>(simd)
+        } else {
+            self.columns::<S, FEW>(simd)
         }
     }
 }
 
 impl Product<'_> {
+    #[inline(always)]
+    fn columns<S: Simd, const C: usize>(&self, simd: S) {
+        let columns = self.b.columns;
+        let whole = columns / C * C;
+        for column in (0..whole).step_by(C) {
+            self.rows::<S, C>(simd, column);
+        }
+        for column in whole..columns {
+            self.rows::<S, 1>(simd, column);
+        }
+    }
+
     /// All rows of `C` columns.
     #[inline(always)]
     fn rows<S: Simd, const C: usize>(&self, simd: S, column: usize) {
