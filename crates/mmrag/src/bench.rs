@@ -95,7 +95,7 @@ fn prompt_of(policy: &Policy, size: GroupSize) -> anyhow::Result<Encoded> {
         let text = words.iter().cycle().take(n_words).cloned().collect::<Vec<_>>().join(" ");
         let parts = pictures.iter().cloned().chain([Part::Text(text)]).collect();
         let messages = vec![Message { role: Role::User, parts }];
-        policy.encode(&Prompt { messages, reply_prefix: String::new() })
+        policy.encode(&Prompt { messages, reply_prefix: String::new(), reasons: true })
     };
     let (mut fits, mut too_many) = (0, size.prompt_tokens + 1);
     while fits + 1 < too_many {

@@ -14,6 +14,9 @@ use crate::vlm::{Vlm, stream};
 pub const ALL_TARGETS: [&str; 7] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
+/// Stands in the path of every map that an adapter can change.
+const TEXT_LAYERS: &str = "language_model.layers.";
+
 /// What a new adapter is like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraSpec {
@@ -79,23 +82,32 @@ impl Adapter {
     /// When a file is missing or damaged, or a matrix does not fit the model's module.
     pub fn load(dir: impl AsRef<Path>, model: &Vlm) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let bad = |reason: String| ModelError::Adapter { path: dir.to_owned(), reason };
+        let file = AdapterFile::load(dir)?;
         let mut layers = BTreeMap::new();
-        for (module, pair) in AdapterFile::load(dir)?.layers {
+        for (module, pair) in &file.layers {
             let name = format!("{module}.weight");
-            let Some(weight) = model.params().iter().find(|param| param.name() == name) else {
-                return Err(bad(format!("the model has no module {module}: another base?")));
+            let weight = model.params().iter().find(|param| param.name() == name);
+            let Some(weight) = weight.filter(|weight| weight.var().dims().len() == 2) else {
+                return Err(file.misfit(dir, &format!("the model has no linear map {module}")));
             };
+            if !module.contains(TEXT_LAYERS) {
+                let reason = format!(
+                    "it changes {module}, and only maps of the text decoder's layers can be \
+                     adapted; fold it into its checkpoint first (mmrag model merge)"
+                );
+                return Err(ModelError::Adapter { path: dir.to_owned(), reason });
+            }
             let (outer, inner) = weight.var().dims2()?;
-            if pair.a.dim(1)? != inner || pair.b.dim(0)? != outer {
-                return Err(bad(format!(
-                    "{module} maps {inner} to {outer} values in this model, but {} to {} in the adapter: another base?",
-                    pair.a.dim(1)?,
-                    pair.b.dim(0)?
-                )));
+            let (from, to) = (pair.a.dim(1)?, pair.b.dim(0)?);
+            if (from, to) != (inner, outer) {
+                let what = format!(
+                    "{module} maps {inner} to {outer} values in the model, but {from} to {to} in \
+                     the adapter"
+                );
+                return Err(file.misfit(dir, &what));
             }
             let (a, b) = (Var::from_tensor(&pair.a)?, Var::from_tensor(&pair.b)?);
-            layers.insert(module, LoraLayer { a, b, scale: pair.scale });
+            layers.insert(module.clone(), LoraLayer { a, b, scale: pair.scale });
         }
         Ok(Self { layers })
     }
@@ -180,6 +192,6 @@ impl Adapter {
 fn target_module<'a>(weight: &'a str, targets: &[String]) -> Option<&'a str> {
     let module = weight.strip_suffix(".weight")?;
     let last = module.rsplit('.').next()?;
-    let in_text = module.contains("language_model.layers.");
+    let in_text = module.contains(TEXT_LAYERS);
     (in_text && targets.iter().any(|target| target == last)).then_some(module)
 }

@@ -8,12 +8,15 @@ mod check;
 mod config;
 mod encoded;
 mod error;
+mod marks;
 mod merge;
+mod picture_file;
 mod policy;
 mod processor;
 mod resample;
 mod sampler;
 mod settings_object;
+mod special_tokens;
 mod template;
 mod tokenizer;
 mod vlm;
@@ -23,15 +26,16 @@ pub use actor::{Actor, Group};
 pub use adapter::{ALL_TARGETS, Adapter, LoraLayer, LoraSpec};
 pub use adapter_folder::{AdapterFile, LoraPair, TargetModules};
 pub use bpe::{LABELS, REPLY_TAGS, SPECIAL_TOKENS, write_small_tokenizer};
-pub use check::{Compared, check};
+pub use check::{Compared, check, reference_prompt};
 pub use config::{
     AttentionBias, Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig,
 };
 pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use merge::merge;
+pub use picture_file::{MAX_ASPECT_RATIO, MAX_DECODED_PIXELS};
 pub use policy::Policy;
-pub use processor::{ImageHash, ImageProcessor, MAX_ASPECT_RATIO, MAX_DECODED_PIXELS, Pixels};
+pub use processor::{ImageHash, ImageProcessor, Pixels};
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{ChatTokenizer, PromptTokens};
 pub use vlm::{

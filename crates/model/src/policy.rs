@@ -19,10 +19,13 @@ use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, t
 use crate::weights::{Weights, save_safetensors};
 
 /// Files of a checkpoint's folder that go along unchanged when it is saved elsewhere.
-const COMPANIONS: [&str; 10] = [
+const COMPANIONS: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "added_tokens.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -62,8 +65,11 @@ impl Policy {
     /// When a file is missing or does not fit the others.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?)?;
-        Self::assemble(vlm, dir)
+        // What is small comes first: a folder that will not do is refused before its weights are
+        // read.
+        let (parts, weights) = (Parts::load(dir)?, Weights::open(dir)?);
+        let vlm = Vlm::load(parts.config.clone(), &weights)?;
+        Ok(Self::assemble(vlm, parts, dir))
     }
 
     /// Draws random weights for a folder that holds everything but the weights.
@@ -82,20 +88,13 @@ impl Policy {
     /// When a file is missing or does not fit the others.
     pub fn random_scaled(dir: impl AsRef<Path>, seed: u64, scale: f64) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        Self::assemble(Vlm::random(VlmConfig::load(dir)?, seed, scale)?, dir)
+        let parts = Parts::load(dir)?;
+        Ok(Self::assemble(Vlm::random(parts.config.clone(), seed, scale)?, parts, dir))
     }
 
-    fn assemble(vlm: Vlm, dir: &Path) -> Result<Self, ModelError> {
-        let tokenizer = ChatTokenizer::load(dir)?;
-        let (known, rows) = (tokenizer.vocab_size(), vlm.config().text.vocab_size);
-        if known > rows {
-            return Err(ModelError::Tokenizer {
-                path: dir.to_owned(),
-                reason: format!("it knows {known} tokens, the model {rows}"),
-            });
-        }
-        let processor = ImageProcessor::load(dir)?;
-        Ok(Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() })
+    fn assemble(vlm: Vlm, parts: Parts, dir: &Path) -> Self {
+        let Parts { tokenizer, processor, .. } = parts;
+        Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() }
     }
 
     /// Writes the model as a folder like the one it came from, the weights in `f32`.
@@ -271,6 +270,34 @@ impl Policy {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().expect("no thread panics while it holds the lock")
+    }
+}
+
+/// What a checkpoint's folder holds beside the weights.
+struct Parts {
+    config: VlmConfig,
+    tokenizer: ChatTokenizer,
+    processor: ImageProcessor,
+}
+
+impl Parts {
+    /// Reads them, and checks that they are of one checkpoint.
+    fn load(dir: &Path) -> Result<Self, ModelError> {
+        let config = VlmConfig::load(dir)?;
+        let tokenizer = ChatTokenizer::load(dir)?;
+        let (known, rows) = (tokenizer.vocab_size(), config.text.vocab_size);
+        if known > rows {
+            return Err(ModelError::Tokenizer {
+                path: dir.to_owned(),
+                reason: format!(
+                    "it knows {known} tokens, the model {rows}; take tokenizer.json and \
+                     config.json from one checkpoint"
+                ),
+            });
+        }
+        let processor = ImageProcessor::load(dir)?;
+        processor.check_fits(dir, &config.vision)?;
+        Ok(Self { config, tokenizer, processor })
     }
 }
 

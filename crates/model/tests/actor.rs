@@ -75,7 +75,8 @@ fn prompt(rng: &mut ChaCha8Rng, shared: &[Part], pictures: usize) -> Prompt {
     }
     let n = rng.random_range(1..8);
     parts.push(words(rng, n));
-    Prompt { messages: vec![Message { role: Role::User, parts }], reply_prefix: String::new() }
+    let messages = vec![Message { role: Role::User, parts }];
+    Prompt { messages, reply_prefix: String::new(), reasons: true }
 }
 
 fn adapter(policy: &Policy, seed: u64) -> Adapter {

@@ -74,8 +74,14 @@ fn merged_is_the_base_with_the_adapter_on() {
 
 #[test]
 fn shards_and_number_types_stay() {
+    // Eight bits of each changed weight are left, or eleven.
+    check_number_type(DType::BF16, 0.05);
+    check_number_type(DType::F16, 0.006);
+}
+
+fn check_number_type(dtype: DType, tolerance: f32) {
     let base = tempfile::tempdir().unwrap();
-    sharded(&fixtures().join("qwen3_vl_tiny"), base.path(), DType::BF16);
+    sharded(&fixtures().join("qwen3_vl_tiny"), base.path(), dtype);
     let folder = fixtures().join("qwen3_vl_tiny_update/adapter_after_3_steps");
     let out = tempfile::tempdir().unwrap();
     merge(base.path(), &folder, out.path()).unwrap();
@@ -87,8 +93,7 @@ fn shards_and_number_types_stay() {
     let model = load(base.path());
     let adapter = Adapter::load(&folder, &model).unwrap();
     let off = difference(&hidden(&model, Some(&adapter)), &hidden(&load(out.path()), None));
-    // Eight bits of each changed weight are left.
-    assert!(off < 0.05, "{off}");
+    assert!(off < tolerance, "{dtype:?}: {off}");
 }
 
 #[test]
@@ -96,6 +101,6 @@ fn an_adapter_of_another_base_is_refused_and_nothing_is_written() {
     let out = tempfile::tempdir().unwrap();
     let folder = fixtures().join("qwen3_vl_tiny_update/adapter_init");
     let error = merge(fixtures().join("qwen2_5_vl_tiny"), folder, out.path()).unwrap_err();
-    assert!(error.to_string().contains("another base"), "{error}");
+    assert!(error.to_string().contains("was made for `qwen3_vl_tiny`"), "{error}");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }

@@ -91,6 +91,36 @@ pub fn check(
     Ok(rows)
 }
 
+/// The case of a folder that has exactly these tokens: the tokens with their positions, and the
+/// pictures as the reference's image processor made them.
+///
+/// # Errors
+///
+/// When the folder holds no such case, or its pictures do not fit the tokens.
+pub fn reference_prompt(
+    cases: impl AsRef<Path>,
+    config: &VlmConfig,
+    tokens: Vec<u32>,
+) -> Result<(Segment, Vec<Picture>), ModelError> {
+    let path = cases.as_ref().join("cases.safetensors");
+    let outputs = Weights::open_file(&path)?;
+    let labels: Vec<&str> =
+        outputs.names().filter_map(|name| name.strip_suffix(".input_ids")).collect();
+    for label in labels {
+        let mut case = Case::new(label, &outputs, vec![]);
+        if case.tokens()? == tokens {
+            let pictures = case.pictures(config)?;
+            return Ok((segment(tokens, config, &pictures)?, pictures));
+        }
+    }
+    let reason = format!(
+        "no case of {} has its {} tokens, so its pictures are not known",
+        path.display(),
+        tokens.len()
+    );
+    Err(ModelError::Prompt { reason })
+}
+
 /// Compares what the model makes of a case's tokens and the reference's pixels.
 fn compare(model: &Vlm, adapter: Option<&Adapter>, case: &mut Case<'_>) -> Result<(), ModelError> {
     let pictures = case.pictures(model.config())?;

@@ -99,7 +99,12 @@ pub(super) struct Params<'a> {
 
 enum Source<'a> {
     Weights(&'a Weights),
-    Random { seed: u64, scale: f64 },
+    /// Nothing is read: the weights are placeholders, and only what the headers say is checked.
+    Headers(&'a Weights),
+    Random {
+        seed: u64,
+        scale: f64,
+    },
 }
 
 /// How a weight begins if it is drawn.
@@ -113,6 +118,11 @@ enum Start {
 impl<'a> Params<'a> {
     pub(super) fn from_weights(weights: &'a Weights) -> Self {
         Self { source: Source::Weights(weights), all: vec![] }
+    }
+
+    /// Checks that every weight is there, in the right shape and type, without reading any.
+    pub(super) fn from_headers(weights: &'a Weights) -> Self {
+        Self { source: Source::Headers(weights), all: vec![] }
     }
 
     pub(super) fn random(seed: u64, scale: f64) -> Self {
@@ -153,6 +163,10 @@ impl<'a> Params<'a> {
     fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Param, ModelError> {
         let tensor = match &self.source {
             Source::Weights(weights) => weights.f32(name, shape)?,
+            Source::Headers(weights) => {
+                weights.foresee(name, shape)?;
+                Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?
+            }
             Source::Random { seed, scale } => draw(name, shape, start, *seed, *scale)?,
         };
         let param = Param { name: name.to_owned(), var: Var::from_tensor(&tensor)? };
