@@ -80,8 +80,11 @@ impl AnswerArgs {
     ///
     /// # Errors
     ///
-    /// When the folder does not hold a model that is built.
+    /// When the folder does not hold a model that is built, or one that an adapter does not fit.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        for adapter in [&self.filter_adapter, &self.rank_adapter].into_iter().flatten() {
+            foresee_adapter(adapter, &self.folder())?;
+        }
         load_policy(&self.folder())
     }
 }
@@ -200,6 +203,16 @@ pub(crate) fn model_of(folder: &Path) -> PathBuf {
 /// When it does not hold a model that is built.
 pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
     Policy::load(folder).with_context(|| format!("failed to load the model {}", folder.display()))
+}
+
+/// Refuses an adapter that does not fit a model's folder, before either is read.
+///
+/// # Errors
+///
+/// When a folder does not hold what it should, or the two do not fit.
+pub(crate) fn foresee_adapter(folder: &Path, model: &Path) -> anyhow::Result<()> {
+    Adapter::foresee(folder, model)
+        .with_context(|| format!("failed to load the adapter {}", folder.display()))
 }
 
 /// Loads an adapter's folder onto a model.

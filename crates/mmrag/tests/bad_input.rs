@@ -135,6 +135,14 @@ fn an_adapter_of_another_base() {
     let adapter = fixture("qwen3_vl_tiny_update/adapter_init");
     let told = [text(&adapter), "made for `qwen3_vl_tiny`", "give the checkpoint that it was made"];
     check(&["model", "generate", "Hi", "--adapter", text(&adapter)], &told);
+    // It is told before the rest of the model's folder is looked at, weights and all.
+    let copy = copy_of(&built_in());
+    fs::remove_file(copy.path().join("tokenizer.json")).expect("the tokenizer was there");
+    let model = text(copy.path());
+    check(&["model", "generate", "Hi", "--adapter", text(&adapter), "--model", model], &told);
+    let data = text(copy.path());
+    let ask = ["ask", "Who?", "--data", data, "--model", model, "--rank-adapter", text(&adapter)];
+    check(&ask, &told);
     let out = tempfile::tempdir().expect("there is room");
     let arguments = ["model", "merge", "--adapter", text(&adapter), "--out", text(out.path())];
     check(&arguments, &told);

@@ -9,6 +9,7 @@ use rand::RngExt;
 use crate::adapter_folder::{AdapterFile, LoraPair, TargetModules};
 use crate::error::ModelError;
 use crate::vlm::{Vlm, stream};
+use crate::weights::Weights;
 
 /// The maps of the text decoder that an adapter changes by default: all of them.
 pub const ALL_TARGETS: [&str; 7] =
@@ -83,33 +84,30 @@ impl Adapter {
     pub fn load(dir: impl AsRef<Path>, model: &Vlm) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
         let file = AdapterFile::load(dir)?;
+        let params = model.params();
+        let shape_of = |name: &str| {
+            let param = params.iter().find(|param| param.name() == name)?;
+            Some(param.var().dims().to_vec())
+        };
+        check_fit(&file, dir, shape_of)?;
         let mut layers = BTreeMap::new();
         for (module, pair) in &file.layers {
-            let name = format!("{module}.weight");
-            let weight = model.params().iter().find(|param| param.name() == name);
-            let Some(weight) = weight.filter(|weight| weight.var().dims().len() == 2) else {
-                return Err(file.misfit(dir, &format!("the model has no linear map {module}")));
-            };
-            if !module.contains(TEXT_LAYERS) {
-                let reason = format!(
-                    "it changes {module}, and only maps of the text decoder's layers can be \
-                     adapted; fold it into its checkpoint first (mmrag model merge)"
-                );
-                return Err(ModelError::Adapter { path: dir.to_owned(), reason });
-            }
-            let (outer, inner) = weight.var().dims2()?;
-            let (from, to) = (pair.a.dim(1)?, pair.b.dim(0)?);
-            if (from, to) != (inner, outer) {
-                let what = format!(
-                    "{module} maps {inner} to {outer} values in the model, but {from} to {to} in \
-                     the adapter"
-                );
-                return Err(file.misfit(dir, &what));
-            }
             let (a, b) = (Var::from_tensor(&pair.a)?, Var::from_tensor(&pair.b)?);
             layers.insert(module.clone(), LoraLayer { a, b, scale: pair.scale });
         }
         Ok(Self { layers })
+    }
+
+    /// Checks that [`Self::load`] will read a PEFT folder onto the model in another folder, from
+    /// the headers of the model's weights: before those are read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], and when the model's weights cannot be opened.
+    pub fn foresee(dir: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<(), ModelError> {
+        let (dir, weights) = (dir.as_ref(), Weights::open(model)?);
+        let shape_of = |name: &str| weights.shape(name).map(<[usize]>::to_vec);
+        check_fit(&AdapterFile::load(dir)?, dir, shape_of)
     }
 
     /// Writes a PEFT folder. `base` names the model it was made for.
@@ -186,6 +184,37 @@ impl Adapter {
         }
         Ok(Self { layers })
     }
+}
+
+/// Refuses an adapter of which a matrix has no place in the model. `shape_of` gives the shapes of
+/// the model's weights.
+fn check_fit(
+    file: &AdapterFile,
+    dir: &Path,
+    shape_of: impl Fn(&str) -> Option<Vec<usize>>,
+) -> Result<(), ModelError> {
+    for (module, pair) in &file.layers {
+        let shape = shape_of(&format!("{module}.weight"));
+        let Some([outer, inner]) = shape.as_deref() else {
+            return Err(file.misfit(dir, &format!("the model has no linear map {module}")));
+        };
+        if !module.contains(TEXT_LAYERS) {
+            let reason = format!(
+                "it changes {module}, and only maps of the text decoder's layers can be adapted; \
+                 fold it into its checkpoint first (mmrag model merge)"
+            );
+            return Err(ModelError::Adapter { path: dir.to_owned(), reason });
+        }
+        let (from, to) = (pair.a.dim(1)?, pair.b.dim(0)?);
+        if (from, to) != (*inner, *outer) {
+            let what = format!(
+                "{module} maps {inner} to {outer} values in the model, but {from} to {to} in the \
+                 adapter"
+            );
+            return Err(file.misfit(dir, &what));
+        }
+    }
+    Ok(())
 }
 
 /// The module path, if the weight is a matrix of the text decoder that the targets name.

@@ -143,7 +143,8 @@ fn eos_of_generation_config_comes_first() {
 
 #[test]
 fn a_missing_or_wrong_key_is_named() {
-    let cases: [(&str, Value, &str); 8] = [
+    let cases: [(&str, Value, &str); 9] = [
+        ("/vision_config/num_heads", json!(16), "the width of a vision head is a multiple of 4"),
         ("/text_config/num_hidden_layers", Value::Null, "`text_config.num_hidden_layers`"),
         ("/text_config/head_dim", Value::Null, "`text_config.head_dim`"),
         ("/vision_config/depth", json!("four"), "`vision_config.depth` should be"),

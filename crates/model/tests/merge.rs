@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use mmrag_model::{
-    Adapter, Forward, Grad, Packed, Segment, Vlm, VlmConfig, Weights, merge, save_safetensors,
-    text_positions,
+    Adapter, AdapterFile, Forward, Grad, LoraPair, Packed, Segment, TargetModules, Vlm, VlmConfig,
+    Weights, merge, save_safetensors, text_positions,
 };
 
 fn fixtures() -> PathBuf {
@@ -103,4 +103,30 @@ fn an_adapter_of_another_base_is_refused_and_nothing_is_written() {
     let error = merge(fixtures().join("qwen2_5_vl_tiny"), folder, out.path()).unwrap_err();
     assert!(error.to_string().contains("was made for `qwen3_vl_tiny`"), "{error}");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+/// A map of the vision tower cannot be adapted in place, but it can be folded in: that one changes.
+#[test]
+fn a_change_of_the_vision_tower_is_folded_in() {
+    let base = fixtures().join("qwen2_5_vl_odd");
+    let place = tempfile::tempdir().unwrap();
+    let module = "model.visual.blocks.1.attn.proj";
+    let ones = |rows, columns| Tensor::ones((rows, columns), DType::F32, &Device::Cpu).unwrap();
+    let pair = LoraPair { a: ones(2, 40), b: ones(40, 2), scale: 0.25 };
+    let layers = [(module.to_owned(), pair)].into();
+    let targets = TargetModules::AllLinear;
+    let adapter = AdapterFile { r: 2, alpha: 0.5, targets, layers, base: String::new() };
+    adapter.save(place.path().join("adapter")).unwrap();
+    merge(&base, place.path().join("adapter"), place.path().join("out")).unwrap();
+    let (before, after) =
+        (Weights::open(&base).unwrap(), Weights::open(place.path().join("out")).unwrap());
+    for name in before.names() {
+        let read = |weights: &Weights| {
+            let tensor = weights.f32(name, before.shape(name).unwrap()).unwrap();
+            tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let change = if name == format!("{module}.weight") { 0.5 } else { 0.0 };
+        let expected: Vec<f32> = read(&before).iter().map(|x| x + change).collect();
+        assert_eq!(read(&after), expected, "{name}");
+    }
 }

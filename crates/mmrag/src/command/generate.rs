@@ -9,7 +9,7 @@ use mmrag_model::{Adapter, ImageProcessor};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answerer::{built_in_model, load_adapter, load_policy};
+use crate::answerer::{built_in_model, foresee_adapter, load_adapter, load_policy};
 use crate::output;
 
 const EXAMPLES: &str = "Examples:
@@ -76,6 +76,9 @@ impl GenerateCommand {
         let prompt = self.prompt()?;
         let model = self.model.clone().unwrap_or_else(built_in_model);
         check_pictures(&prompt, &model)?;
+        if let Some(adapter) = &self.adapter {
+            foresee_adapter(adapter, &model)?;
+        }
         let policy = load_policy(&model)?;
         let adapter = self.adapter.as_deref().map(|folder| load_adapter(folder, &policy));
         let adapter: Option<Adapter> = adapter.transpose()?;

@@ -67,6 +67,9 @@ pub fn check(
     cases: impl AsRef<Path>,
 ) -> Result<Vec<Compared>, ModelError> {
     let (dir, cases) = (model.as_ref(), cases.as_ref());
+    if let Some(adapter) = adapter {
+        Adapter::foresee(adapter, dir)?;
+    }
     let model = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?)?;
     let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
     let path = cases.join("cases.json");
