@@ -15,7 +15,7 @@ use crate::weights::Weights;
 pub const ALL_TARGETS: [&str; 7] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
-/// Stands in the path of every map that an adapter can change.
+/// Stands in the path of every map of the text decoder that an adapter can change.
 const TEXT_LAYERS: &str = "language_model.layers.";
 
 /// What a new adapter is like.
@@ -149,6 +149,11 @@ impl Adapter {
         Self { layers }
     }
 
+    /// Whether it changes what the vision tower says of pictures.
+    pub fn changes_vision(&self) -> bool {
+        self.layers.keys().any(|module| is_of_vision(module))
+    }
+
     /// The change of a module, if it has one.
     pub fn layer(&self, module: &str) -> Option<&LoraLayer> {
         self.layers.get(module)
@@ -186,6 +191,11 @@ impl Adapter {
     }
 }
 
+/// Whether it is the path of a linear map of the vision tower.
+fn is_of_vision(module: &str) -> bool {
+    module.starts_with("model.visual.") && !module.ends_with("pos_embed")
+}
+
 /// Refuses an adapter of which a matrix has no place in the model. `shape_of` gives the shapes of
 /// the model's weights.
 fn check_fit(
@@ -198,10 +208,10 @@ fn check_fit(
         let Some([outer, inner]) = shape.as_deref() else {
             return Err(file.misfit(dir, &format!("the model has no linear map {module}")));
         };
-        if !module.contains(TEXT_LAYERS) {
+        if !module.contains(TEXT_LAYERS) && !is_of_vision(module) {
             let reason = format!(
-                "it changes {module}, and only maps of the text decoder's layers can be adapted; \
-                 fold it into its checkpoint first (mmrag model merge)"
+                "it changes {module}, and only maps within the text decoder's layers and the \
+                 vision tower can be adapted; fold it into its checkpoint first (mmrag model merge)"
             );
             return Err(ModelError::Adapter { path: dir.to_owned(), reason });
         }

@@ -213,15 +213,19 @@ impl Policy {
         Encoded { tokens, positions, images, next_position, opens_think }
     }
 
-    /// The features of pictures, computed where they are not known yet; with `Grad::Full`, always.
+    /// The features of pictures, computed where they are not known yet; with `Grad::Full` or an
+    /// adapter that changes the vision tower, always.
     pub(crate) fn features(
         &self,
         pass: &Forward<'_>,
         images: &[EncodedImage],
     ) -> Result<Vec<Arc<VisionFeatures>>, ModelError> {
-        if pass.grad == Grad::Full {
-            // The weights are about to change.
-            *self.seen() = Seen::default();
+        let is_adapted = pass.adapter.is_some_and(Adapter::changes_vision);
+        if pass.grad == Grad::Full || is_adapted {
+            if pass.grad == Grad::Full {
+                // The weights are about to change.
+                *self.seen() = Seen::default();
+            }
             let pictures: Vec<_> = images.iter().map(|image| &*image.picture).collect();
             return Ok(self.vlm.see(pass, &pictures)?.into_iter().map(Arc::new).collect());
         }
@@ -238,7 +242,7 @@ impl Policy {
             }
         }
         let pictures: Vec<_> = new.iter().map(|image| &*image.picture).collect();
-        // An adapter changes the text decoder alone.
+        // The adapter changes the text decoder alone.
         let bare = Forward { grad: Grad::None, adapter: None };
         let features = self.vlm.see(&bare, &pictures)?;
         for (image, features) in new.iter().zip(features) {

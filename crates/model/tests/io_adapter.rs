@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use mmrag_model::{
-    ALL_TARGETS, Adapter, AdapterFile, Forward, Grad, LoraPair, LoraSpec, Packed, Segment,
+    ALL_TARGETS, Adapter, AdapterFile, Forward, Grad, LoraPair, LoraSpec, Packed, Picture, Segment,
     TargetModules, Vlm, VlmConfig, Weights, save_safetensors, text_positions,
 };
 use serde_json::{Value, json};
@@ -259,19 +259,40 @@ fn an_adapter_that_does_not_fit_names_its_folder_its_base_and_the_mend() {
         assert!(error.contains("adapter_init") && error.contains("for `qwen3_vl_tiny`"), "{error}");
         assert!(error.contains("give the checkpoint that it was made for"), "{error}");
     }
-    // What would be left out without a word, were it read: a map of the vision tower.
-    let pair = |rank: usize| LoraPair {
-        a: Tensor::ones((rank, 32), candle_core::DType::F32, &Device::Cpu).unwrap(),
-        b: Tensor::zeros((96, rank), candle_core::DType::F32, &Device::Cpu).unwrap(),
-        scale: 1.0,
+    // What would be left out without a word, were it read: the head.
+    one_map("lm_head", (40, 200)).save(dir.path().join("head")).unwrap();
+    let error = error(&dir.path().join("head"), "qwen3_vl_odd");
+    assert!(error.contains("it changes lm_head") && error.contains("mmrag model merge"), "{error}");
+}
+
+/// An adapter of one map from so many values to so many.
+fn one_map(module: &str, (inner, outer): (usize, usize)) -> AdapterFile {
+    let ones =
+        |shape: (usize, usize)| Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let pair = LoraPair { a: ones((2, inner)), b: ones((outer, 2)), scale: 0.01 };
+    let layers = [(module.to_owned(), pair)].into();
+    AdapterFile { r: 2, alpha: 0.02, targets: TargetModules::AllLinear, layers, base: "x".into() }
+}
+
+/// PEFT's names are those of both parts: `up_proj` is a map of Qwen2.5-VL's vision tower too.
+#[test]
+fn an_adapter_may_change_the_vision_tower() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = model("qwen2_5_vl_odd");
+    one_map("model.visual.blocks.1.mlp.up_proj", (40, 44)).save(dir.path().join("a")).unwrap();
+    let adapter = Adapter::load(dir.path().join("a"), &base).unwrap();
+    assert!(adapter.changes_vision());
+    let width = 3 * 2 * 10 * 10;
+    let picture = Picture {
+        values: (0..16 * width).map(|i| (i % 7) as f32 / 7.0).collect(),
+        grid: [1, 4, 4],
     };
-    let layers = [("model.visual.blocks.0.attn.qkv".to_owned(), pair(2))].into();
-    let targets = TargetModules::AllLinear;
-    let seeing = AdapterFile { r: 2, alpha: 2.0, targets, layers, base: "x".into() };
-    seeing.save(dir.path().join("seeing")).unwrap();
-    let error = error(&dir.path().join("seeing"), "qwen3_vl_tiny");
-    assert!(error.contains("model.visual.blocks.0.attn.qkv"), "{error}");
-    assert!(error.contains("mmrag model merge"), "{error}");
+    let see = |adapter: Option<&Adapter>| -> Vec<f32> {
+        let seen = base.see(&Forward { grad: Grad::None, adapter }, &[&picture]).unwrap();
+        seen[0].embeds_md.flatten_all().unwrap().to_vec1().unwrap()
+    };
+    assert_ne!(see(Some(&adapter)), see(None));
+    assert_eq!(hidden(&base, Some(&adapter)), hidden(&base, None), "text alone is as it was");
 }
 
 /// Several adapters lie on one base, each pass takes one or none, and none changes the others.

@@ -105,7 +105,7 @@ fn an_adapter_of_another_base_is_refused_and_nothing_is_written() {
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }
 
-/// A map of the vision tower cannot be adapted in place, but it can be folded in: that one changes.
+/// Of a change of one map of the vision tower nothing else changes.
 #[test]
 fn a_change_of_the_vision_tower_is_folded_in() {
     let base = fixtures().join("qwen2_5_vl_odd");
