@@ -45,7 +45,9 @@ pub enum Finish {
 /// What a policy wrote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// The text, without special tokens and without the prompt's `reply_prefix`.
+    /// The text, without special tokens and without the prompt's `reply_prefix`. Where the chat
+    /// template itself opens `<think>` and leaves it to the reply, the text begins with that tag,
+    /// so that it reads as it would from any other template.
     pub text: String,
     /// The tokens, the ending one included if there was one. Empty from engines that do not tell.
     pub tokens: Vec<u32>,

@@ -11,6 +11,9 @@ pub struct Prompt {
     pub messages: Vec<Message>,
     /// Text the reply is forced to begin with; it is not part of the completion. Usually empty.
     pub reply_prefix: String,
+    /// Whether the reply may begin with reasoning. If not, a `<think>` that the chat template opens
+    /// by itself is closed again before the reply.
+    pub reasons: bool,
 }
 
 /// One turn.

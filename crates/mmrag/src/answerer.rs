@@ -100,9 +100,13 @@ impl AnswerArgs {
     ///
     /// # Errors
     ///
-    /// When the folder does not hold a model that is built.
+    /// When the folder does not hold a model that is built, or one that an adapter does not fit.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
-        load_policy(&self.folder()?)
+        let model = self.folder()?;
+        for adapter in [&self.filter_adapter, &self.rank_adapter].into_iter().flatten() {
+            foresee_adapter(adapter, &model)?;
+        }
+        load_policy(&model)
     }
 }
 
@@ -238,6 +242,16 @@ pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
 pub(crate) fn load_trainable(folder: &Path) -> anyhow::Result<Policy> {
     Policy::load_as(folder, Precision::F32)
         .with_context(|| format!("failed to load the model {}", folder.display()))
+}
+
+/// Refuses an adapter that does not fit a model's folder, before either is read.
+///
+/// # Errors
+///
+/// When a folder does not hold what it should, or the two do not fit.
+pub(crate) fn foresee_adapter(folder: &Path, model: &Path) -> anyhow::Result<()> {
+    Adapter::foresee(folder, model)
+        .with_context(|| format!("failed to load the adapter {}", folder.display()))
 }
 
 /// Loads an adapter's folder onto a model.

@@ -318,7 +318,7 @@ fn describe_picture(world: u64) -> Composed {
         parts.push(Part::Image(source.clone()));
     }
     let messages = vec![Message { role: Role::User, parts }];
-    Composed { prompt: Prompt { messages, reply_prefix: String::new() }, reply }
+    Composed { prompt: Prompt { messages, reply_prefix: String::new(), reasons: false }, reply }
 }
 
 /// True with this probability. What never happens draws nothing, so that a share that is added to

@@ -46,6 +46,19 @@ fn a_model_is_checked_and_goes_on_with_a_chat() {
         mmrag(&["model", "check", "--model", &model, "--adapter", &adapter, "--cases", &model]);
     assert_eq!(other.status.code(), Some(1));
     assert!(stdout(&other).contains("DIFFERS"), "{}", stdout(&other));
+    for family in ["qwen3_vl_tiny", "qwen2_5_vl_tiny"] {
+        let (model, update) = (fixture(family), fixture(&format!("{family}_update")));
+        let steps = mmrag(&["model", "check", "--model", &model, "--cases", &update]);
+        assert!(steps.status.success(), "{}{}", stdout(&steps), stderr(&steps));
+        for row in ["step 2", "grad_norm", "ref_logprobs", "change over all steps"] {
+            assert!(stdout(&steps).contains(row), "{row}: {}", stdout(&steps));
+        }
+        let twice = ["--adapter", &adapter];
+        let refused = mmrag(
+            &[&["model", "check", "--model", &model, "--cases", &update], &twice[..]].concat(),
+        );
+        assert!(stderr(&refused).contains("leave --adapter out"), "{}", stderr(&refused));
+    }
 
     let image = fixtures.join("qwen3_vl_tiny/one_image.0.png").display().to_string();
     let chat = ["model", "generate", "Describe.", "--image", &image, "--max-new-tokens", "5"];

@@ -12,6 +12,7 @@ use crate::encoded::{Cluster, Encoded, EncodedImage, clusters, reply_segment};
 use crate::error::ModelError;
 use crate::policy::Policy;
 use crate::sampler::{Drawn, Sampler};
+use crate::tokenizer::THINK;
 use crate::vlm::{Cache, Forward, Grad, Packed, VisionFeatures};
 
 /// Tokens of one forward pass without gradients, about.
@@ -213,6 +214,7 @@ impl<'a> Actor<'a> {
                     seen: placed.seen.clone(),
                     start: next_row,
                     position: prompt.next_position,
+                    opens_think: prompt.opens_think,
                     drawn: vec![],
                     sampler,
                     finish: None,
@@ -329,8 +331,9 @@ impl<'a> Actor<'a> {
 
     fn completion(&self, writing: &Writing) -> Completion {
         let tokens: Vec<u32> = writing.drawn.iter().map(|drawn| drawn.token).collect();
+        let opened = if writing.opens_think { THINK } else { "" };
         Completion {
-            text: self.policy.decode(&tokens),
+            text: opened.to_owned() + &self.policy.decode(&tokens),
             sampled_logprobs: writing.drawn.iter().map(|drawn| drawn.logprob).collect(),
             tokens,
             finish: writing.finish.unwrap_or(Finish::Length),
@@ -394,6 +397,8 @@ struct Writing {
     start: usize,
     /// Position of its first token.
     position: u32,
+    /// Whether it goes on inside a `<think>` that the chat template has opened.
+    opens_think: bool,
     drawn: Vec<Drawn>,
     sampler: Sampler,
     finish: Option<Finish>,

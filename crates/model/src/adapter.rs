@@ -9,10 +9,14 @@ use rand::RngExt;
 use crate::adapter_folder::{AdapterFile, LoraPair, TargetModules};
 use crate::error::ModelError;
 use crate::vlm::{Vlm, stream};
+use crate::weights::Weights;
 
 /// The maps of the text decoder that an adapter changes by default: all of them.
 pub const ALL_TARGETS: [&str; 7] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+/// Stands in the path of every map of the text decoder that an adapter can change.
+const TEXT_LAYERS: &str = "language_model.layers.";
 
 /// What a new adapter is like.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,25 +83,31 @@ impl Adapter {
     /// When a file is missing or damaged, or a matrix does not fit the model's module.
     pub fn load(dir: impl AsRef<Path>, model: &Vlm) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let bad = |reason: String| ModelError::Adapter { path: dir.to_owned(), reason };
+        let file = AdapterFile::load(dir)?;
+        let params = model.params();
+        let shape_of = |name: &str| {
+            let param = params.iter().find(|param| param.name() == name)?;
+            Some(param.var().dims().to_vec())
+        };
+        check_fit(&file, dir, shape_of)?;
         let mut layers = BTreeMap::new();
-        for (module, pair) in AdapterFile::load(dir)?.layers {
-            let name = format!("{module}.weight");
-            let Some(weight) = model.params().iter().find(|param| param.name() == name) else {
-                return Err(bad(format!("the model has no module {module}: another base?")));
-            };
-            let (outer, inner) = weight.var().dims2()?;
-            if pair.a.dim(1)? != inner || pair.b.dim(0)? != outer {
-                return Err(bad(format!(
-                    "{module} maps {inner} to {outer} values in this model, but {} to {} in the adapter: another base?",
-                    pair.a.dim(1)?,
-                    pair.b.dim(0)?
-                )));
-            }
+        for (module, pair) in &file.layers {
             let (a, b) = (Var::from_tensor(&pair.a)?, Var::from_tensor(&pair.b)?);
-            layers.insert(module, LoraLayer { a, b, scale: pair.scale });
+            layers.insert(module.clone(), LoraLayer { a, b, scale: pair.scale });
         }
         Ok(Self { layers })
+    }
+
+    /// Checks that [`Self::load`] will read a PEFT folder onto the model in another folder, from
+    /// the headers of the model's weights: before those are read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], and when the model's weights cannot be opened.
+    pub fn foresee(dir: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<(), ModelError> {
+        let (dir, weights) = (dir.as_ref(), Weights::open(model)?);
+        let shape_of = |name: &str| weights.shape(name).map(<[usize]>::to_vec);
+        check_fit(&AdapterFile::load(dir)?, dir, shape_of)
     }
 
     /// Writes a PEFT folder. `base` names the model it was made for.
@@ -139,6 +149,11 @@ impl Adapter {
         Self { layers }
     }
 
+    /// Whether it changes what the vision tower says of pictures.
+    pub fn changes_vision(&self) -> bool {
+        self.layers.keys().any(|module| is_of_vision(module))
+    }
+
     /// The change of a module, if it has one.
     pub fn layer(&self, module: &str) -> Option<&LoraLayer> {
         self.layers.get(module)
@@ -176,10 +191,46 @@ impl Adapter {
     }
 }
 
+/// Whether it is the path of a linear map of the vision tower.
+fn is_of_vision(module: &str) -> bool {
+    module.starts_with("model.visual.") && !module.ends_with("pos_embed")
+}
+
+/// Refuses an adapter of which a matrix has no place in the model. `shape_of` gives the shapes of
+/// the model's weights.
+fn check_fit(
+    file: &AdapterFile,
+    dir: &Path,
+    shape_of: impl Fn(&str) -> Option<Vec<usize>>,
+) -> Result<(), ModelError> {
+    for (module, pair) in &file.layers {
+        let shape = shape_of(&format!("{module}.weight"));
+        let Some([outer, inner]) = shape.as_deref() else {
+            return Err(file.misfit(dir, &format!("the model has no linear map {module}")));
+        };
+        if !module.contains(TEXT_LAYERS) && !is_of_vision(module) {
+            let reason = format!(
+                "it changes {module}, and only maps within the text decoder's layers and the \
+                 vision tower can be adapted; fold it into its checkpoint first (mmrag model merge)"
+            );
+            return Err(ModelError::Adapter { path: dir.to_owned(), reason });
+        }
+        let (from, to) = (pair.a.dim(1)?, pair.b.dim(0)?);
+        if (from, to) != (*inner, *outer) {
+            let what = format!(
+                "{module} maps {inner} to {outer} values in the model, but {from} to {to} in the \
+                 adapter"
+            );
+            return Err(file.misfit(dir, &what));
+        }
+    }
+    Ok(())
+}
+
 /// The module path, if the weight is a matrix of the text decoder that the targets name.
 fn target_module<'a>(weight: &'a str, targets: &[String]) -> Option<&'a str> {
     let module = weight.strip_suffix(".weight")?;
     let last = module.rsplit('.').next()?;
-    let in_text = module.contains("language_model.layers.");
+    let in_text = module.contains(TEXT_LAYERS);
     (in_text && targets.iter().any(|target| target == last)).then_some(module)
 }

@@ -12,7 +12,7 @@ use fancy_regex::Regex;
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
-use crate::weights::{Weights, read_json, save_safetensors, write_json};
+use crate::weights::{Weights, canonical_name, read_json, save_safetensors, write_json};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
@@ -55,10 +55,15 @@ pub enum TargetModules {
     Names(Vec<String>),
     /// Those whose whole path this regular expression matches.
     Pattern(String),
+    /// Every linear map but the head: PEFT's `all-linear`.
+    AllLinear,
 }
 
+/// PEFT's word for [`TargetModules::AllLinear`].
+const ALL_LINEAR: &str = "all-linear";
+
 impl TargetModules {
-    /// Those of `modules` that are meant, in their order.
+    /// Those of `modules`, the paths of linear maps, that are meant, in their order.
     ///
     /// # Errors
     ///
@@ -76,6 +81,7 @@ impl TargetModules {
                 let regex = whole_match(Path::new(CONFIG), pattern)?;
                 Ok(modules.filter(|path| regex.is_match(path).unwrap_or(false)).collect())
             }
+            Self::AllLinear => Ok(modules.filter(|path| !ends_in(path, "lm_head")).collect()),
         }
     }
 
@@ -83,6 +89,7 @@ impl TargetModules {
         match self {
             Self::Names(names) => names.as_slice().into(),
             Self::Pattern(pattern) => pattern.as_str().into(),
+            Self::AllLinear => ALL_LINEAR.into(),
         }
     }
 }
@@ -140,6 +147,18 @@ impl AdapterFile {
         save_safetensors(fresh.join(TENSORS), &tensors)?;
         write_json(&fresh.join(CONFIG), &self.config_json()?)?;
         replace_folder(&fresh, dir).map_err(failed)
+    }
+
+    /// The error of an adapter that does not fit the model it is to be put on.
+    pub(crate) fn misfit(&self, folder: &Path, what: &str) -> ModelError {
+        let base = match self.base.as_str() {
+            "" => "another base".to_owned(),
+            base => format!("`{base}`"),
+        };
+        let reason = format!(
+            "{what}: it was made for {base}; give the checkpoint that it was made for as the model"
+        );
+        ModelError::Adapter { path: folder.to_owned(), reason }
     }
 
     fn config_json(&self) -> Result<Value, ModelError> {
@@ -222,7 +241,8 @@ fn read_layers(path: &Path, scales: &Scales) -> Result<BTreeMap<String, LoraPair
             b: weights.f32(&name_b, &[width(&name_b, 0)?, rank])?,
             scale: scales.scale(module),
         };
-        layers.insert(module.to_owned(), pair);
+        // Adapters of older tools have the older layout's paths.
+        layers.insert(canonical_name(module), pair);
     }
     weights.finish()?;
     if layers.is_empty() {
@@ -238,7 +258,7 @@ struct Config<'a> {
 }
 
 /// Keys by which PEFT asks for something beyond plain LoRA when they hold anything.
-const NOT_BUILT: [&str; 16] = [
+const NOT_BUILT: [&str; 18] = [
     "modules_to_save",
     "use_dora",
     "use_qalora",
@@ -255,6 +275,8 @@ const NOT_BUILT: [&str; 16] = [
     "corda_config",
     "kasa_config",
     "velora_config",
+    "lora_ga_config",
+    "monteclora_config",
 ];
 
 impl Config<'_> {
@@ -292,6 +314,10 @@ impl Config<'_> {
     fn targets(&self) -> Result<TargetModules, ModelError> {
         let wrong = || self.wrong("target_modules", "a list of names or a regular expression");
         match self.value.get("target_modules") {
+            // In any case, as PEFT reads it.
+            Some(Value::String(word)) if word.eq_ignore_ascii_case(ALL_LINEAR) => {
+                Ok(TargetModules::AllLinear)
+            }
             Some(Value::String(pattern)) => Ok(TargetModules::Pattern(pattern.clone())),
             Some(Value::Array(names)) => {
                 let names: Option<Vec<String>> =

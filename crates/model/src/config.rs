@@ -312,6 +312,10 @@ impl VlmConfig {
                 "mrope_section sums to half of head_dim",
             ),
             (vision.hidden_size.is_multiple_of(vision.num_heads), "vision heads divide the width"),
+            (
+                (vision.hidden_size / vision.num_heads).is_multiple_of(4),
+                "the width of a vision head is a multiple of 4",
+            ),
             (vision.out_hidden_size == text.hidden_size, "out_hidden_size is the text's width"),
             (
                 vision.num_position_embeddings.isqrt().pow(2) == vision.num_position_embeddings,

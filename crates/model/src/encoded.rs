@@ -17,7 +17,7 @@ pub struct Encoded {
     pub images: Vec<EncodedImage>,
     /// The position of the token that would come next.
     pub next_position: u32,
-    /// Whether the chat template has opened `<think>` already.
+    /// Whether the reply goes on inside a `<think>` that the chat template has opened.
     pub opens_think: bool,
 }
 

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Names that an error shows of a long list.
+const SHOWN: usize = 8;
+
 /// A model could not be loaded, fed or saved. Messages read after "failed to".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,7 +73,8 @@ pub enum ModelError {
         reason: String,
     },
     /// A tensor that the architecture needs is not in the files.
-    #[error("load {}: the tensor `{name}` is missing", path.display())]
+    #[error("load {}: the tensor `{name}` is missing; take configuration and weights from one \
+             checkpoint", path.display())]
     MissingTensor {
         /// The checkpoint's folder.
         path: PathBuf,
@@ -78,7 +82,8 @@ pub enum ModelError {
         name: String,
     },
     /// A tensor has another shape or type than the architecture needs.
-    #[error("load {}: the tensor `{name}` should be {expected} but is {found}", path.display())]
+    #[error("load {}: the tensor `{name}` should be {expected} but is {found}; take configuration \
+             and weights from one checkpoint, not quantised", path.display())]
     MisshapenTensor {
         /// The file it is in.
         path: PathBuf,
@@ -90,7 +95,8 @@ pub enum ModelError {
         found: String,
     },
     /// The files hold tensors that the architecture has no place for.
-    #[error("load {}: no place for the tensors {}", path.display(), names.join(", "))]
+    #[error("load {}: no place for the tensors {}; take configuration and weights from one \
+             checkpoint", path.display(), first_of(names))]
     ExtraTensors {
         /// The checkpoint's folder.
         path: PathBuf,
@@ -144,4 +150,13 @@ pub enum ModelError {
     /// An operation on tensors failed.
     #[error("compute: {0}")]
     Candle(#[from] candle_core::Error),
+}
+
+/// The first names of a list, and how many more there are.
+fn first_of(names: &[String]) -> String {
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }

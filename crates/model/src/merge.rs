@@ -37,15 +37,14 @@ pub fn merge(
     let mut left: BTreeSet<&str> = adapter.layers.keys().map(String::as_str).collect();
     let mut merged = vec![];
     for (path, map) in files.iter().zip(&maps) {
-        let tensors = tensors_of(path, map, &adapter)?;
+        let tensors = tensors_of(path, map, (folder, &adapter))?;
         for module in tensors.iter().filter_map(|(_, tensor)| tensor.change.as_ref()) {
             left.remove(module.module);
         }
         merged.push(tensors);
     }
     if let Some(module) = left.first() {
-        let reason = format!("the checkpoint has no module {module}: another base?");
-        return Err(ModelError::Adapter { path: folder.to_owned(), reason });
+        return Err(adapter.misfit(folder, &format!("the checkpoint has no module {module}")));
     }
     fs::create_dir_all(out).map_err(written)?;
     for (path, tensors) in files.iter().zip(merged) {
@@ -78,11 +77,12 @@ fn copy_rest(model: &Path, out: &Path) -> Result<(), ModelError> {
 fn tensors_of<'a>(
     path: &Path,
     map: &'a FileMap,
-    adapter: &'a AdapterFile,
+    (folder, adapter): (&Path, &'a AdapterFile),
 ) -> Result<Vec<(String, Merged<'a>)>, ModelError> {
     let damaged = |reason: String| ModelError::Safetensors { path: path.to_owned(), reason };
-    let file = SafeTensors::deserialize(map)
-        .map_err(|error| damaged(format!("the file is truncated or damaged ({error})")))?;
+    let file = SafeTensors::deserialize(map).map_err(|error| {
+        damaged(format!("the file is truncated or damaged ({error}); copy or download it again"))
+    })?;
     let mut tensors = vec![];
     for (name, view) in file.tensors() {
         let canonical = canonical_name(&name);
@@ -96,15 +96,7 @@ fn tensors_of<'a>(
             bytes: view.data(),
             change,
         };
-        tensor.check().map_err(|found| {
-            let expected = "F32, BF16 or F16 and as large as the adapter's change".to_owned();
-            ModelError::MisshapenTensor {
-                path: path.to_owned(),
-                name: name.clone(),
-                expected,
-                found,
-            }
-        })?;
+        tensor.check(path, &name, |what| adapter.misfit(folder, what))?;
         tensors.push((name, tensor));
     }
     Ok(tensors)
@@ -124,16 +116,30 @@ struct Change<'a> {
 }
 
 impl Merged<'_> {
-    /// Fails with what is found if the change cannot be added.
-    fn check(&self) -> Result<(), String> {
-        let Some(Change { pair, .. }) = &self.change else { return Ok(()) };
-        let fits = pair.b.dims().first() == self.shape.first()
-            && pair.a.dims().last() == self.shape.last()
-            && self.shape.len() == 2;
-        if fits && matches!(self.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+    /// Fails if the change cannot be added.
+    fn check(
+        &self,
+        path: &Path,
+        name: &str,
+        misfit: impl Fn(&str) -> ModelError,
+    ) -> Result<(), ModelError> {
+        let Some(Change { module, pair }) = &self.change else { return Ok(()) };
+        let change = [pair.b.dim(0)?, pair.a.dim(1)?];
+        if self.shape != change {
+            return Err(misfit(&format!(
+                "{module} has shape {:?} in the checkpoint, but {change:?} in the adapter",
+                self.shape
+            )));
+        }
+        if matches!(self.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
             return Ok(());
         }
-        Err(format!("{:?} of shape {:?}", self.dtype, self.shape))
+        Err(ModelError::MisshapenTensor {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            expected: "F32, BF16 or F16".into(),
+            found: format!("{:?}", self.dtype),
+        })
     }
 
     fn changed(&self, change: &Change<'_>) -> candle_core::Result<Vec<u8>> {

@@ -19,10 +19,13 @@ use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, t
 use crate::weights::{Precision, Weights, save_safetensors};
 
 /// Files of a checkpoint's folder that go along unchanged when it is saved elsewhere.
-const COMPANIONS: [&str; 10] = [
+const COMPANIONS: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "added_tokens.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -71,8 +74,11 @@ impl Policy {
     /// When a file is missing or does not fit the others.
     pub fn load_as(dir: impl AsRef<Path>, precision: Precision) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, precision)?;
-        Self::assemble(vlm, dir)
+        // What is small comes first: a folder that will not do is refused before its weights are
+        // read.
+        let (parts, weights) = (Parts::load(dir)?, Weights::open(dir)?);
+        let vlm = Vlm::load(parts.config.clone(), &weights, precision)?;
+        Ok(Self::assemble(vlm, parts, dir))
     }
 
     /// Loads a checkpoint for measurements on tokens that are no text: a folder without a tokenizer
@@ -89,9 +95,10 @@ impl Policy {
         if dir.join("tokenizer.json").exists() {
             return Self::load_as(dir, precision);
         }
-        let vlm = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, precision)?;
-        let tokenizer = ChatTokenizer::numbered(dir, vlm.config())?;
-        Self::with_tokenizer(vlm, tokenizer, dir)
+        let (config, weights) = (VlmConfig::load(dir)?, Weights::open(dir)?);
+        let parts = Parts::new(dir, ChatTokenizer::numbered(dir, &config)?, config)?;
+        let vlm = Vlm::load(parts.config.clone(), &weights, precision)?;
+        Ok(Self::assemble(vlm, parts, dir))
     }
 
     /// Draws random weights for a folder that holds everything but the weights.
@@ -110,23 +117,13 @@ impl Policy {
     /// When a file is missing or does not fit the others.
     pub fn random_scaled(dir: impl AsRef<Path>, seed: u64, scale: f64) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        Self::assemble(Vlm::random(VlmConfig::load(dir)?, seed, scale)?, dir)
+        let parts = Parts::load(dir)?;
+        Ok(Self::assemble(Vlm::random(parts.config.clone(), seed, scale)?, parts, dir))
     }
 
-    fn assemble(vlm: Vlm, dir: &Path) -> Result<Self, ModelError> {
-        Self::with_tokenizer(vlm, ChatTokenizer::load(dir)?, dir)
-    }
-
-    fn with_tokenizer(vlm: Vlm, tokenizer: ChatTokenizer, dir: &Path) -> Result<Self, ModelError> {
-        let (known, rows) = (tokenizer.vocab_size(), vlm.config().text.vocab_size);
-        if known > rows {
-            return Err(ModelError::Tokenizer {
-                path: dir.to_owned(),
-                reason: format!("it knows {known} tokens, the model {rows}"),
-            });
-        }
-        let processor = ImageProcessor::load(dir)?;
-        Ok(Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() })
+    fn assemble(vlm: Vlm, parts: Parts, dir: &Path) -> Self {
+        let Parts { tokenizer, processor, .. } = parts;
+        Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() }
     }
 
     /// Writes the model as a folder like the one it came from, the weights in the precision they have.
@@ -280,15 +277,19 @@ impl Policy {
         Encoded { tokens, positions, images, next_position, opens_think }
     }
 
-    /// The features of pictures, computed where they are not known yet; with `Grad::Full`, always.
+    /// The features of pictures, computed where they are not known yet; with `Grad::Full` or an
+    /// adapter that changes the vision tower, always.
     pub(crate) fn features(
         &self,
         pass: &Forward<'_>,
         images: &[EncodedImage],
     ) -> Result<Vec<Arc<VisionFeatures>>, ModelError> {
-        if pass.grad == Grad::Full {
-            // The weights are about to change.
-            *self.seen() = Seen::default();
+        let is_adapted = pass.adapter.is_some_and(Adapter::changes_vision);
+        if pass.grad == Grad::Full || is_adapted {
+            if pass.grad == Grad::Full {
+                // The weights are about to change.
+                *self.seen() = Seen::default();
+            }
             let pictures: Vec<_> = images.iter().map(|image| &*image.picture).collect();
             return Ok(self.vlm.see(pass, &pictures)?.into_iter().map(Arc::new).collect());
         }
@@ -305,7 +306,7 @@ impl Policy {
             }
         }
         let pictures: Vec<_> = new.iter().map(|image| &*image.picture).collect();
-        // An adapter changes the text decoder alone.
+        // The adapter changes the text decoder alone.
         let bare = Forward::untracked(None);
         let features = self.vlm.see(&bare, &pictures)?;
         for (image, features) in new.iter().zip(features) {
@@ -342,6 +343,38 @@ impl Policy {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().expect("no thread panics while it holds the lock")
+    }
+}
+
+/// What a checkpoint's folder holds beside the weights.
+struct Parts {
+    config: VlmConfig,
+    tokenizer: ChatTokenizer,
+    processor: ImageProcessor,
+}
+
+impl Parts {
+    /// Reads them, and checks that they are of one checkpoint.
+    fn load(dir: &Path) -> Result<Self, ModelError> {
+        let config = VlmConfig::load(dir)?;
+        Self::new(dir, ChatTokenizer::load(dir)?, config)
+    }
+
+    /// Checks that tokenizer, configuration and image processor are of one checkpoint.
+    fn new(dir: &Path, tokenizer: ChatTokenizer, config: VlmConfig) -> Result<Self, ModelError> {
+        let (known, rows) = (tokenizer.vocab_size(), config.text.vocab_size);
+        if known > rows {
+            return Err(ModelError::Tokenizer {
+                path: dir.to_owned(),
+                reason: format!(
+                    "it knows {known} tokens, the model {rows}; take tokenizer.json and \
+                     config.json from one checkpoint"
+                ),
+            });
+        }
+        let processor = ImageProcessor::load(dir)?;
+        processor.check_fits(dir, &config.vision)?;
+        Ok(Self { config, tokenizer, processor })
     }
 }
 

@@ -6,26 +6,17 @@
 //! vision tower merges them. What the tower makes of them is not this room's business.
 
 use std::fmt;
-use std::fs;
-use std::io::Cursor;
 use std::path::Path;
 
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader};
 use mmrag_core::ImageSource;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::config::VisionConfig;
 use crate::error::ModelError;
+use crate::picture_file::{bytes_of, decode, name_of, upright_size};
 use crate::resample::{RgbImage, resize_bicubic};
 use crate::weights::read_json;
-
-/// A picture of more pixels is refused before it is decoded.
-pub const MAX_DECODED_PIXELS: u64 = 100_000_000;
-/// A picture whose longer side is more than this many times its shorter one is refused.
-pub const MAX_ASPECT_RATIO: u32 = 200;
-/// A file of more bytes is refused before it is read.
-const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// Turns pictures into the vision tower's input.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +62,8 @@ impl fmt::Display for ImageHash {
 }
 
 impl ImageProcessor {
-    /// Reads `preprocessor_config.json`, with the bounds as `size.shortest_edge` and
+    /// Reads `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`, which
+    /// comes first, with the bounds as `size.shortest_edge` and
     /// `size.longest_edge` or as `min_pixels` and `max_pixels`.
     ///
     /// `resample`, `rescale_factor` and the `do_*` switches may be left out, as in published
@@ -81,23 +73,56 @@ impl ImageProcessor {
     ///
     /// When the file is missing, a key is missing or wrong, or a switch is off.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let path = dir.as_ref().join("processor_config.json");
+        let whole = if path.is_file() { read_json(&path)? } else { Value::Null };
+        if let Some(value) = whole.get("image_processor") {
+            return Settings { path: &path, value }.processor();
+        }
         let path = dir.as_ref().join("preprocessor_config.json");
         let value = read_json(&path)?;
         Settings { path: &path, value: &value }.processor()
+    }
+
+    /// Checks that the vision tower takes the patches this makes. `dir` is for the error.
+    ///
+    /// # Errors
+    ///
+    /// When a size differs, with both files' words for it.
+    pub(crate) fn check_fits(&self, dir: &Path, vision: &VisionConfig) -> Result<(), ModelError> {
+        let sizes = [
+            ("patch_size", self.patch_size, "patch_size", vision.patch_size),
+            ("merge_size", self.merge_size, "spatial_merge_size", vision.spatial_merge_size),
+            (
+                "temporal_patch_size",
+                self.temporal_patch_size,
+                "temporal_patch_size",
+                vision.temporal_patch_size,
+            ),
+        ];
+        match sizes.into_iter().find(|(_, ours, _, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some((key, ours, vision_key, theirs)) => Err(ModelError::Unsupported {
+                path: dir.join("preprocessor_config.json"),
+                what: format!(
+                    "its `{key}` is {ours}, and `vision_config.{vision_key}` of config.json is \
+                     {theirs}; take both files from one checkpoint"
+                ),
+            }),
+        }
     }
 
     /// Reads, decodes, resizes and cuts a picture.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or decoded, has more than [`MAX_DECODED_PIXELS`] (checked
-    /// before decoding), or is longer than [`MAX_ASPECT_RATIO`] times its width.
+    /// When the file cannot be read or decoded; before decoding, when it is a single pixel, has
+    /// more than [`MAX_DECODED_PIXELS`](crate::MAX_DECODED_PIXELS), or is longer than [`MAX_ASPECT_RATIO`](crate::MAX_ASPECT_RATIO) times its width.
     pub fn process(&self, source: &ImageSource) -> Result<Pixels, ModelError> {
         let refused = |reason: String| ModelError::Image { image: name_of(source), reason };
         let bytes = bytes_of(source)?;
         let hash = ImageHash(Sha256::digest(&bytes).into());
         let image = decode(&bytes).map_err(refused)?;
-        let (width, height) = self.target_size(image.width, image.height).map_err(refused)?;
+        let (width, height) = self.target_size(image.width, image.height);
         let image = resize_bicubic(image, width, height);
         let grid = [1, height / self.patch_size, width / self.patch_size];
         Ok(Pixels { values: self.patches(&image, grid), grid, hash })
@@ -111,13 +136,8 @@ impl ImageProcessor {
     pub fn grid(&self, source: &ImageSource) -> Result<[usize; 3], ModelError> {
         let refused = |reason: String| ModelError::Image { image: name_of(source), reason };
         let bytes = bytes_of(source)?;
-        let (mut decoder, width, height) = open(&bytes).map_err(refused)?;
-        let (width, height) = if turns_sideways(orientation_of(&mut decoder)) {
-            (height, width)
-        } else {
-            (width, height)
-        };
-        let (width, height) = self.target_size(width as usize, height as usize).map_err(refused)?;
+        let (width, height) = upright_size(&bytes).map_err(refused)?;
+        let (width, height) = self.target_size(width, height);
         Ok([1, height / self.patch_size, width / self.patch_size])
     }
 
@@ -128,16 +148,7 @@ impl ImageProcessor {
 
     /// Width and height after resizing: multiples of a token's side, between the bounds, and as
     /// near as can be to the picture's shape (transformers' `smart_resize`).
-    fn target_size(&self, width: usize, height: usize) -> Result<(usize, usize), String> {
-        let (longer, shorter) = (width.max(height), width.min(height));
-        if shorter == 0 {
-            return Err("it has no pixels".into());
-        }
-        if longer > shorter * MAX_ASPECT_RATIO as usize {
-            return Err(format!(
-                "it is {width}x{height}, and one side may be at most {MAX_ASPECT_RATIO} times the other"
-            ));
-        }
+    fn target_size(&self, width: usize, height: usize) -> (usize, usize) {
         let factor = self.patch_size * self.merge_size;
         let round = |side: usize, scale: f64, to_whole: fn(f64) -> f64| {
             (to_whole(side as f64 * scale / factor as f64) as usize).max(1) * factor
@@ -146,7 +157,7 @@ impl ImageProcessor {
         let area = nearest(width) * nearest(height);
         let (pixels, min, max) =
             ((width * height) as f64, self.min_pixels as f64, self.max_pixels as f64);
-        Ok(if area > self.max_pixels {
+        if area > self.max_pixels {
             // Divided rather than multiplied, as the original does: floor is not forgiving.
             let shrink = (pixels / max).sqrt();
             let floor = |side: usize| {
@@ -158,7 +169,7 @@ impl ImageProcessor {
             (round(width, grow, f64::ceil), round(height, grow, f64::ceil))
         } else {
             (nearest(width), nearest(height))
-        })
+        }
     }
 
     fn patches(&self, image: &RgbImage, [_, rows, columns]: [usize; 3]) -> Vec<f32> {
@@ -207,101 +218,6 @@ fn push_patch(
     }
 }
 
-fn name_of(source: &ImageSource) -> String {
-    match source {
-        ImageSource::Path(path) => path.display().to_string(),
-        ImageSource::Bytes(bytes) => format!("of {} bytes in memory", bytes.len()),
-    }
-}
-
-fn bytes_of(source: &ImageSource) -> Result<std::borrow::Cow<'_, [u8]>, ModelError> {
-    let path = match source {
-        ImageSource::Bytes(bytes) => return Ok(bytes.as_ref().into()),
-        ImageSource::Path(path) => path,
-    };
-    let unread = |source| ModelError::Read { path: path.clone(), source };
-    let size = fs::metadata(path).map_err(unread)?.len();
-    if size > MAX_FILE_BYTES {
-        let reason = format!("the file has {size} bytes, more than {MAX_FILE_BYTES}");
-        return Err(ModelError::Image { image: name_of(source), reason });
-    }
-    Ok(fs::read(path).map_err(unread)?.into())
-}
-
-/// A decoder that has read the header, and the size it tells; too large a picture is refused.
-fn open(bytes: &[u8]) -> Result<(impl ImageDecoder + '_, u32, u32), String> {
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .expect("reading from memory does not fail");
-    let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_DECODED_PIXELS {
-        return Err(format!(
-            "it is {width}x{height}, more than {} million pixels",
-            MAX_DECODED_PIXELS / 1_000_000
-        ));
-    }
-    Ok((decoder, width, height))
-}
-
-fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
-    let (mut decoder, width, height) = open(bytes)?;
-    let (longer, shorter) = (width.max(height), width.min(height));
-    if shorter == 0 || longer / shorter > MAX_ASPECT_RATIO {
-        // Said here as well as in `target_size`, so that it costs no decoding.
-        return Err(format!(
-            "it is {width}x{height}, and one side may be at most {MAX_ASPECT_RATIO} times the other"
-        ));
-    }
-    let orientation = orientation_of(&mut decoder);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    image.apply_orientation(orientation);
-    Ok(to_rgb(&image))
-}
-
-/// A file whose EXIF part is broken is shown as it is stored.
-fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
-    decoder.orientation().unwrap_or(Orientation::NoTransforms)
-}
-
-fn turns_sideways(orientation: Orientation) -> bool {
-    matches!(
-        orientation,
-        Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH
-    )
-}
-
-/// Pillow's `convert("RGB")`: alpha is dropped, not blended; of 16-bit colours the upper byte
-/// counts; 16-bit grey is not scaled but cut off at 255.
-fn to_rgb(image: &DynamicImage) -> RgbImage {
-    let grey = |value: u8| [value; 3];
-    let upper = |value: u16| (value >> 8) as u8;
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let values = match image {
-        DynamicImage::ImageLuma8(image) => image.pixels().flat_map(|p| grey(p.0[0])).collect(),
-        DynamicImage::ImageLumaA8(image) => image.pixels().flat_map(|p| grey(p.0[0])).collect(),
-        DynamicImage::ImageRgb8(image) => image.as_raw().clone(),
-        DynamicImage::ImageRgba8(image) => {
-            image.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect()
-        }
-        DynamicImage::ImageLuma16(image) => {
-            image.pixels().flat_map(|p| grey(p.0[0].min(255) as u8)).collect()
-        }
-        DynamicImage::ImageLumaA16(image) => {
-            image.pixels().flat_map(|p| grey(upper(p.0[0]))).collect()
-        }
-        DynamicImage::ImageRgb16(image) => image.as_raw().iter().map(|v| upper(*v)).collect(),
-        DynamicImage::ImageRgba16(image) => {
-            image.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]].map(upper)).collect()
-        }
-        other => other.to_rgb8().into_raw(),
-    };
-    RgbImage { width, height, values }
-}
-
 /// `preprocessor_config.json`, and where it is, for errors.
 struct Settings<'a> {
     path: &'a Path,
@@ -346,7 +262,9 @@ impl Settings<'_> {
         if self.get(key).is_some() {
             return self.size(key);
         }
-        let found = self.get("size").and_then(|size| size.get(size_key)).and_then(Value::as_u64);
+        // The oldest files have the first names within `size`.
+        let size = self.get("size");
+        let found = [size_key, key].into_iter().find_map(|key| size?.get(key)?.as_u64());
         found.map(|found| found as usize).ok_or_else(|| ModelError::MissingKey {
             path: self.path.to_owned(),
             key: format!("{key}` or `size.{size_key}"),

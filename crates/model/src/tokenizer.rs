@@ -7,20 +7,27 @@
 //! turned back, and each stretch is encoded with the recognition of special tokens switched off.
 //! For text without such spellings the result is what transformers gives for the whole string.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use mmrag_core::{ImageSource, Message, Part, Prompt};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::{DecoderWrapper, Tokenizer};
 
 use crate::config::VlmConfig;
 use crate::error::ModelError;
-use crate::template::{ChatTemplate, RenderOptions, token_text};
+use crate::marks::Marks;
+use crate::special_tokens::{
+    Special, add_tokens, end_of_turn, escape_char, image_token, specials_of,
+};
+use crate::template::{ChatTemplate, RenderOptions};
 use crate::weights::read_json;
+
+/// The tag that some templates open the policy's turn with.
+pub(crate) const THINK: &str = "<think>";
 
 /// A checkpoint's tokenizer and chat template.
 #[derive(Debug)]
@@ -41,18 +48,9 @@ pub struct ChatTokenizer {
 pub struct PromptTokens {
     /// The tokens; each picture's placeholder stands as often as the picture has tokens.
     pub ids: Vec<u32>,
-    /// Whether the template itself has opened `<think>` before the `reply_prefix`, so that the
-    /// reply's grammar must not expect the opening tag.
+    /// Whether the reply goes on inside a `<think>` that the template itself has opened, so that
+    /// the tag belongs before the reply's text.
     pub opens_think: bool,
-}
-
-/// A special token.
-#[derive(Debug)]
-struct Special {
-    text: String,
-    id: u32,
-    strips_left: bool,
-    strips_right: bool,
 }
 
 impl ChatTokenizer {
@@ -74,15 +72,25 @@ impl ChatTokenizer {
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
         tokenizer.set_encode_special_tokens(true);
+        let tokenizer_config = optional_json(&dir.join("tokenizer_config.json"))?;
+        add_tokens(&mut tokenizer, &tokenizer_config).map_err(bad)?;
 
         let specials = specials_of(&tokenizer);
         let id_of = |text: &str| specials.iter().find(|s| s.text == text).map(|s| s.id);
-        let tokenizer_config = optional_json(&dir.join("tokenizer_config.json"))?;
         let config = optional_json(&dir.join("config.json"))?;
         let image = image_token(&tokenizer, &tokenizer_config, &config);
         let image = id_of(&image).ok_or_else(|| {
             bad(format!("it has no special token `{image}` for images; take the tokenizer.json that belongs to the checkpoint"))
         })?;
+        for key in ["vision_start_token_id", "vision_end_token_id"] {
+            let id = config.get(key).and_then(Value::as_u64);
+            if let Some(id) = id.filter(|id| specials.iter().all(|s| u64::from(s.id) != *id)) {
+                return Err(bad(format!(
+                    "it has no special token number {id}, which is `{key}` of config.json; take \
+                     the tokenizer.json that belongs to the checkpoint"
+                )));
+            }
+        }
         let generation = optional_json(&dir.join("generation_config.json"))?;
         let end_of_turn = end_of_turn(&tokenizer, &tokenizer_config, &generation)
             .and_then(|text| id_of(&text))
@@ -130,7 +138,8 @@ impl ChatTokenizer {
         let messages: Vec<Value> =
             prompt.messages.iter().map(|message| as_json(message, &marks)).collect();
         let mut text = self.template.render(&messages.into(), RenderOptions::default())?;
-        text.push_str(&marks.hide(&prompt.reply_prefix));
+        let (begun, opens_think) = self.begun(prompt);
+        text.push_str(&marks.hide(&begun));
 
         let mut ids = Vec::new();
         let mut counts = image_tokens.iter();
@@ -149,18 +158,33 @@ impl ChatTokenizer {
         if placeholders != images.len() {
             return Err(self.misplaced(&images, placeholders));
         }
-        Ok(PromptTokens { ids, opens_think: self.opens_think })
+        Ok(PromptTokens { ids, opens_think })
+    }
+
+    /// What follows the template's opening of the policy's turn, and whether the reply goes on
+    /// inside a `<think>` that the template has opened: the prompt's own opening tag is then that
+    /// one, and a prompt without reasoning closes it as templates write empty reasoning.
+    fn begun<'p>(&self, prompt: &'p Prompt) -> (Cow<'p, str>, bool) {
+        let prefix = prompt.reply_prefix.as_str();
+        if !self.opens_think {
+            return (prefix.into(), false);
+        }
+        if !prompt.reasons {
+            return (format!("\n</think>\n\n{prefix}").into(), false);
+        }
+        (prefix.strip_prefix(THINK).unwrap_or(prefix).into(), prefix.is_empty())
     }
 
     /// The tokens of a reply's text, without the end of the turn. Nothing in it becomes a special
-    /// token.
+    /// token. An opening `<think>` is left out where the template writes it.
     ///
     /// # Errors
     ///
     /// When the tokenizer refuses the text.
     pub fn encode_reply(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let opened = text.strip_prefix(THINK).filter(|_| self.opens_think);
         let mut ids = Vec::new();
-        self.encode_stretch(text, &mut ids)?;
+        self.encode_stretch(opened.unwrap_or(text), &mut ids)?;
         Ok(ids)
     }
 
@@ -259,7 +283,9 @@ impl ChatTokenizer {
     fn misplaced(&self, images: &[&ImageSource], placeholders: usize) -> ModelError {
         let which = match images.get(placeholders) {
             Some(image) => format!("; the first without a place is {}", name_of(image)),
-            None => String::new(),
+            None => images.last().map_or_else(String::new, |image| {
+                format!("; the places after that of {} are for nothing", name_of(image))
+            }),
         };
         let reason = format!(
             "the chat template of {} has {placeholders} places for {} images{which}",
@@ -274,61 +300,6 @@ impl ChatTokenizer {
 enum Piece<'t> {
     Stretch(&'t str),
     Special(u32),
-}
-
-/// Hides, in outside text, the characters that special tokens are recognised by.
-struct Marks {
-    /// Each hidden character with what stands for it.
-    pairs: Vec<(char, String)>,
-}
-
-impl Marks {
-    /// Marks that contain a hash of all the text they are to stand in: nobody can write a text
-    /// that contains its own mark.
-    fn new(escaped: &BTreeSet<char>, prompt: &Prompt) -> Self {
-        let mut hash = Sha256::new_with_prefix(b"mmrag outside text");
-        for part in prompt.messages.iter().flat_map(|message| &message.parts) {
-            if let Part::Text(text) = part {
-                hash.update((text.len() as u64).to_le_bytes());
-                hash.update(text.as_bytes());
-            }
-        }
-        hash.update(prompt.reply_prefix.as_bytes());
-        let digest = hash.finalize();
-        let nonce: String = digest.iter().flat_map(|byte| nibbles(*byte)).collect();
-        let mark = |(index, c): (usize, &char)| {
-            let index: String =
-                (index as u32).to_be_bytes().into_iter().flat_map(nibbles).collect();
-            (*c, format!("\u{fdd0}{nonce}{index}\u{fdd1}"))
-        };
-        Self { pairs: escaped.iter().enumerate().map(mark).collect() }
-    }
-
-    fn hide(&self, text: &str) -> String {
-        let mut hidden = String::with_capacity(text.len());
-        for c in text.chars() {
-            match self.pairs.iter().find(|(escaped, _)| *escaped == c) {
-                Some((_, mark)) => hidden.push_str(mark),
-                None => hidden.push(c),
-            }
-        }
-        hidden
-    }
-
-    fn show(&self, text: &str) -> String {
-        let show_one = |text: String, (c, mark): &(char, String)| {
-            text.replace(mark, c.encode_utf8(&mut [0; 4]))
-        };
-        self.pairs.iter().fold(text.to_owned(), show_one)
-    }
-}
-
-/// Two private-use characters for a byte: no letter, digit, space or sign that a template or a
-/// special token could be looking for.
-fn nibbles(byte: u8) -> [char; 2] {
-    [byte >> 4, byte & 15].map(|nibble| {
-        char::from_u32(0xe000 + u32::from(nibble)).expect("the private use area is assigned")
-    })
 }
 
 fn as_json(message: &Message, marks: &Marks) -> Value {
@@ -394,52 +365,6 @@ fn check_kind(tokenizer: &Tokenizer) -> Result<(), String> {
     }
 }
 
-fn specials_of(tokenizer: &Tokenizer) -> Vec<Special> {
-    let added = tokenizer.get_added_tokens_decoder();
-    let mut specials: Vec<Special> = added
-        .into_iter()
-        .filter(|(_, token)| token.special && !token.content.is_empty())
-        .map(|(id, token)| Special {
-            text: token.content,
-            id,
-            strips_left: token.lstrip,
-            strips_right: token.rstrip,
-        })
-        .collect();
-    specials.sort_by(|a, b| b.text.len().cmp(&a.text.len()).then(a.text.cmp(&b.text)));
-    specials
-}
-
-/// The character by whose absence a text cannot take part in this spelling: a rare one, so that
-/// templates that search in the text find what they look for.
-fn escape_char(text: &str) -> Option<char> {
-    let sign = |c: &char| !c.is_alphanumeric();
-    let bar = text.chars().find(|c| *c == '|');
-    bar.or_else(|| text.chars().find(sign)).or_else(|| text.chars().next())
-}
-
-fn image_token(tokenizer: &Tokenizer, tokenizer_config: &Value, config: &Value) -> String {
-    let by_id = || {
-        let id = u32::try_from(config.get("image_token_id")?.as_u64()?).ok()?;
-        Some(tokenizer.id_to_token(id).unwrap_or_else(|| format!("number {id}")))
-    };
-    by_id()
-        .or_else(|| token_text(tokenizer_config, "image_token"))
-        .unwrap_or_else(|| "<|image_pad|>".to_owned())
-}
-
-fn end_of_turn(
-    tokenizer: &Tokenizer,
-    tokenizer_config: &Value,
-    generation: &Value,
-) -> Option<String> {
-    token_text(tokenizer_config, "eos_token").or_else(|| {
-        let eos = generation.get("eos_token_id")?;
-        let id = eos.as_u64().or_else(|| eos.get(0)?.as_u64())?;
-        tokenizer.id_to_token(u32::try_from(id).ok()?)
-    })
-}
-
 /// Whether what the template adds to open the policy's turn leaves a `<think>` open.
 fn opens_think(template: &ChatTemplate) -> Result<bool, ModelError> {
     let messages = json!([{"role": "user", "content": "x"}]);
@@ -448,7 +373,7 @@ fn opens_think(template: &ChatTemplate) -> Result<bool, ModelError> {
     };
     let (without, with) = (render(false)?, render(true)?);
     let opening = with.strip_prefix(without.as_str()).unwrap_or(&with);
-    Ok(opening.rfind("<think>") > opening.rfind("</think>"))
+    Ok(opening.rfind(THINK) > opening.rfind("</think>"))
 }
 
 fn spellings(choice: &str) -> Vec<String> {

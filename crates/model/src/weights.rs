@@ -44,6 +44,8 @@ pub struct Weights {
 
 /// Where a tensor is.
 struct Entry {
+    /// Its name in the file, whose layout may be another than ours.
+    own_name: String,
     file_idx: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -89,8 +91,11 @@ impl Weights {
     fn add_file(&mut self, path: &Path) -> Result<(), ModelError> {
         let damaged = |reason: String| ModelError::Safetensors { path: path.to_owned(), reason };
         let map = FileMap::open(path)?;
-        let (header_len, metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|error| damaged(format!("the file is truncated or damaged ({error})")))?;
+        let (header_len, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
+            damaged(format!(
+                "the file is truncated or damaged ({error}); copy or download it again"
+            ))
+        })?;
         let data_start = header_len + size_of::<u64>();
         for (name, info) in metadata.tensors() {
             let entry = Entry {
@@ -99,6 +104,7 @@ impl Weights {
                 shape: info.shape.clone(),
                 start: data_start + info.data_offsets.0,
                 end: data_start + info.data_offsets.1,
+                own_name: name.clone(),
             };
             let name = canonical_name(&name);
             if self.entries.insert(name.clone(), entry).is_some() {
@@ -167,23 +173,12 @@ impl Weights {
         &self,
         name: &str,
         shape: &[usize],
-        convert: impl FnOnce(Dtype, Pieces<'_>) -> Option<CpuStorage>,
+        convert: impl FnOnce(Dtype, Pieces<'_>) -> CpuStorage,
     ) -> Result<CpuStorage, ModelError> {
-        let entry = self.entry(name)?;
-        let (path, map) = &self.files[entry.file_idx];
-        let misshapen = |expected: String, found: String| ModelError::MisshapenTensor {
-            path: path.clone(),
-            name: name.to_owned(),
-            expected,
-            found,
-        };
-        if entry.shape != shape {
-            return Err(misshapen(format!("{shape:?}"), format!("{:?}", entry.shape)));
-        }
+        let entry = self.number_entry(name, shape)?;
+        let map = &self.files[entry.file_idx].1;
         let pieces = Pieces { map, range: entry.start..entry.end };
-        let Some(storage) = convert(entry.dtype, pieces) else {
-            return Err(misshapen("F32, BF16 or F16".into(), format!("{:?}", entry.dtype)));
-        };
+        let storage = convert(entry.dtype, pieces);
         self.taken().insert(name.to_owned());
         Ok(storage)
     }
@@ -202,16 +197,23 @@ impl Weights {
             Dtype::U32 => converted(bytes, |b| i64::from(u32::from_le_bytes(b))),
             Dtype::U8 | Dtype::BOOL => converted(bytes, |[b]: [u8; 1]| i64::from(b)),
             other => {
-                return Err(ModelError::MisshapenTensor {
-                    path: self.files[entry.file_idx].0.clone(),
-                    name: name.to_owned(),
-                    expected: "whole numbers".into(),
-                    found: format!("{other:?}"),
-                });
+                return Err(self.misshapen(entry, "whole numbers".into(), format!("{other:?}")));
             }
         };
         self.taken().insert(name.to_owned());
         Ok(values)
+    }
+
+    /// Checks from the file's header that [`Self::f32`] will give this tensor, and counts it as
+    /// taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::f32`].
+    pub(crate) fn foresee(&self, name: &str, shape: &[usize]) -> Result<(), ModelError> {
+        self.number_entry(name, shape)?;
+        self.skip(name);
+        Ok(())
     }
 
     /// Counts a tensor as taken without reading it, such as the head of a checkpoint whose
@@ -236,14 +238,42 @@ impl Weights {
         if names.is_empty() {
             return Ok(());
         }
+        let names = names.iter().map(|name| self.entries[name].own_name.clone()).collect();
         Err(ModelError::ExtraTensors { path: self.path.clone(), names })
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, ModelError> {
         self.entries.get(name).ok_or_else(|| ModelError::MissingTensor {
             path: self.path.clone(),
-            name: name.to_owned(),
+            name: if self.is_published_layout() { published_name(name) } else { name.to_owned() },
         })
+    }
+
+    /// The entry of a tensor of this shape and of a type that becomes f32.
+    fn number_entry(&self, name: &str, shape: &[usize]) -> Result<&Entry, ModelError> {
+        let entry = self.entry(name)?;
+        if entry.shape != shape {
+            let found = format!("{:?}", entry.shape);
+            return Err(self.misshapen(entry, format!("{shape:?}"), found));
+        }
+        if matches!(entry.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            return Ok(entry);
+        }
+        Err(self.misshapen(entry, "F32, BF16 or F16".into(), format!("{:?}", entry.dtype)))
+    }
+
+    fn misshapen(&self, entry: &Entry, expected: String, found: String) -> ModelError {
+        ModelError::MisshapenTensor {
+            path: self.files[entry.file_idx].0.clone(),
+            name: entry.own_name.clone(),
+            expected,
+            found,
+        }
+    }
+
+    /// Whether the files have the names of Qwen2.5-VL as published.
+    fn is_published_layout(&self) -> bool {
+        self.entries.iter().any(|(name, entry)| *name != entry.own_name)
     }
 
     fn taken(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -306,6 +336,15 @@ pub(crate) fn canonical_name(name: &str) -> String {
     }
 }
 
+/// What [`canonical_name`] makes a name of ours from in the layout of Qwen2.5-VL as published.
+fn published_name(name: &str) -> String {
+    match (name.strip_prefix("model.language_model."), name.strip_prefix("model.")) {
+        (Some(rest), _) => format!("model.{rest}"),
+        (None, Some(rest)) => rest.to_owned(),
+        (None, None) => name.to_owned(),
+    }
+}
+
 /// The files that hold a checkpoint's tensors: `model.safetensors`, or the shards.
 pub(crate) fn checkpoint_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let index = dir.join("model.safetensors.index.json");
@@ -343,22 +382,20 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), M
     write_atomically(path, |temporary| fs::write(temporary, text))
 }
 
-fn as_stored(dtype: Dtype, pieces: Pieces<'_>) -> Option<CpuStorage> {
-    Some(match dtype {
+fn as_stored(dtype: Dtype, pieces: Pieces<'_>) -> CpuStorage {
+    match dtype {
         Dtype::F32 => CpuStorage::F32(pieces.converted(f32::from_le_bytes)),
         Dtype::BF16 => CpuStorage::BF16(pieces.converted(bf16::from_le_bytes)),
-        Dtype::F16 => CpuStorage::F16(pieces.converted(f16::from_le_bytes)),
-        _ => return None,
-    })
+        _ => CpuStorage::F16(pieces.converted(f16::from_le_bytes)),
+    }
 }
 
-fn widened(dtype: Dtype, pieces: Pieces<'_>) -> Option<CpuStorage> {
-    Some(CpuStorage::F32(match dtype {
+fn widened(dtype: Dtype, pieces: Pieces<'_>) -> CpuStorage {
+    CpuStorage::F32(match dtype {
         Dtype::F32 => pieces.converted(f32::from_le_bytes),
         Dtype::BF16 => pieces.converted(|b| bf16::from_le_bytes(b).to_f32()),
-        Dtype::F16 => pieces.converted(|b| f16::from_le_bytes(b).to_f32()),
-        _ => return None,
-    }))
+        _ => pieces.converted(|b| f16::from_le_bytes(b).to_f32()),
+    })
 }
 
 /// The bytes of one tensor in a file.

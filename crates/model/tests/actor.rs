@@ -4,13 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 
 use candle_core::DType;
 use mmrag_core::{Choose, ImageSource, Message, Part, Prompt, Role, Sampling};
 use mmrag_model::{
-    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraSpec, Policy, Precision, save_safetensors,
-    write_small_tokenizer,
+    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraLayer, LoraSpec, Policy, Precision,
+    save_safetensors, write_small_tokenizer,
 };
 use mmrag_ops::backward;
 use proptest::prelude::*;
@@ -78,7 +79,8 @@ fn prompt(rng: &mut ChaCha8Rng, shared: &[Part], pictures: usize) -> Prompt {
     }
     let n = rng.random_range(1..8);
     parts.push(words(rng, n));
-    Prompt { messages: vec![Message { role: Role::User, parts }], reply_prefix: String::new() }
+    let messages = vec![Message { role: Role::User, parts }];
+    Prompt { messages, reply_prefix: String::new(), reasons: true }
 }
 
 fn adapter(policy: &Policy, seed: u64) -> Adapter {
@@ -175,7 +177,7 @@ fn check_sampled_with(policy: &Policy) {
         let alone: Vec<f32> = groups
             .iter()
             .flat_map(|group| {
-                let one = std::slice::from_ref(group);
+                let one = slice::from_ref(group);
                 values(&actor.logprobs(one, 0.9, Grad::None).unwrap().logprobs_t)
             })
             .collect();
@@ -236,7 +238,7 @@ fn check_choices(family: &str) {
     let prompts: Vec<Prompt> = (0..6).map(|i| prompt(&mut rng, &shared, i % 2)).collect();
     let together = policy.with(None).choose(&prompts, &["Yes", "No"]).unwrap();
     for (prompt, expected) in prompts.iter().zip(&together) {
-        let alone = policy.with(None).choose(std::slice::from_ref(prompt), &["Yes", "No"]).unwrap();
+        let alone = policy.with(None).choose(slice::from_ref(prompt), &["Yes", "No"]).unwrap();
         for (a, b) in alone[0].iter().zip(expected) {
             assert!((a - b).abs() < 1e-6 && *a > 0.0 && *a < 1.0, "{a} and {b}");
         }
@@ -366,5 +368,50 @@ proptest! {
         let shared = policy.with(Some(&adapter)).logprobs(&groups, 1.0, Grad::None).unwrap();
         let slow = repeated(&policy, Some(&adapter), &groups);
         assert_close("shared", &values(&shared.logprobs_t), &slow);
+    }
+}
+
+/// The features that are kept are the base's: an adapter that changes the vision tower makes its
+/// own, on and off in any order, and what it samples is what it scores.
+#[test]
+fn an_adapter_of_the_vision_tower_is_not_given_kept_features() {
+    let policy = policy("qwen3_vl_tiny");
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let prompt = policy.encode(&prompt(&mut rng, &[], 1)).unwrap();
+    let params = policy.vlm().params();
+    let module = "model.visual.blocks.0.mlp.linear_fc1";
+    let weight = params.iter().find(|p| p.name() == format!("{module}.weight")).unwrap().var();
+    let (outer, inner) = weight.dims2().unwrap();
+    let mut noise = |rows: usize, columns: usize| {
+        let noise: Vec<f32> = (0..rows * columns).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let noise = candle_core::Tensor::from_vec(noise, (rows, columns), weight.device());
+        candle_core::Var::from_tensor(&noise.unwrap()).unwrap()
+    };
+    let layer = LoraLayer { a: noise(2, inner), b: noise(outer, 2), scale: 1.0 };
+    let seeing = Adapter::from_layers([(module.to_owned(), layer)].into());
+    let first = |adapter: Option<&Adapter>| {
+        let drawn =
+            policy.with(adapter).sample(slice::from_ref(&prompt), &Sampling::greedy(3)).unwrap();
+        let drawn = drawn[0][0].clone();
+        let group = Group { prompt: prompt.clone(), replies: vec![drawn.tokens] };
+        for grad in [Grad::None, Grad::Adapter] {
+            let scores = policy.with(adapter).logprobs(slice::from_ref(&group), 1.0, grad).unwrap();
+            assert_close("scored", &values(&scores.logprobs_t), &drawn.sampled_logprobs);
+        }
+        drawn.sampled_logprobs[0]
+    };
+    let off = first(None);
+    let on = first(Some(&seeing));
+    assert!((on - off).abs() > 1e-3, "{on} and {off}");
+    assert_eq!(first(None), off);
+    assert_eq!(first(Some(&seeing)), on);
+    // The adapter's own variables get a gradient through the pictures.
+    let group = Group { prompt: prompt.clone(), replies: vec![vec![7, 8]] };
+    let scores = policy.with(Some(&seeing)).logprobs(&[group], 1.0, Grad::Adapter).unwrap();
+    let gradients = scores.logprobs_t.sum_all().unwrap().backward().unwrap();
+    for (name, var) in seeing.vars() {
+        let gradient = gradients.get(&var).unwrap_or_else(|| panic!("{name} is not trained"));
+        let size = gradient.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(size > 0.0, "{name}");
     }
 }

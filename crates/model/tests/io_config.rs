@@ -66,6 +66,49 @@ fn older_rope_keys_give_the_same_model() {
     assert_eq!(new.vision, old.vision);
 }
 
+/// As transformers 4.5x saves Qwen2.5-VL: nested, with the text fields at the top level as well, and
+/// both names of the rope's type.
+#[test]
+fn both_levels_and_both_names_of_the_type_give_the_same_model() {
+    let flat = qwen25_flat();
+    let mut both = flat.clone();
+    let mut text: serde_json::Map<String, Value> = flat.as_object().unwrap().clone();
+    text.remove("vision_config");
+    text.insert("model_type".into(), json!("qwen2_5_vl_text"));
+    let rope = json!({"type": "default", "rope_type": "default", "mrope_section": [1, 2, 1]});
+    text.insert("rope_scaling".into(), rope.clone());
+    both["text_config"] = text.into();
+    both["rope_scaling"] =
+        json!({"type": "mrope", "rope_type": "default", "mrope_section": [1, 2, 1]});
+    let (flat, both) = (parse(&flat).unwrap(), parse(&both).unwrap());
+    assert_eq!((&flat.text, &flat.vision), (&both.text, &both.vision));
+    assert_eq!((&flat.eos, &flat.tokens), (&both.eos, &both.tokens));
+    // Of the two levels the nested one counts.
+    let mut other = qwen25_flat();
+    other["text_config"] = parse(&other).unwrap().to_json()["text_config"].clone();
+    other["num_hidden_layers"] = json!(7);
+    assert_eq!(parse(&other).unwrap().text, flat.text);
+    // One name of the type that is not built is enough to refuse.
+    let mut yarn = qwen25_flat();
+    yarn["rope_scaling"] =
+        json!({"type": "yarn", "rope_type": "default", "mrope_section": [1, 2, 1]});
+    assert!(parse(&yarn).unwrap_err().contains("type `yarn` are not built"));
+}
+
+#[test]
+fn the_newest_rope_keys_and_the_flat_ones_give_the_same_model() {
+    let flat = parse(&qwen25_flat()).unwrap();
+    let mut newest = qwen25_flat();
+    let text = newest.as_object_mut().unwrap();
+    text.remove("rope_theta");
+    text.remove("rope_scaling");
+    let rope = json!({"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 2, 1]});
+    text.insert("rope_parameters".into(), rope);
+    assert_eq!(parse(&newest).unwrap().text, flat.text);
+    newest["rope_parameters"].as_object_mut().unwrap().remove("rope_theta");
+    assert!(parse(&newest).unwrap_err().contains("`rope_theta`"));
+}
+
 #[test]
 fn the_flat_form_gives_the_same_as_the_nested_form_written_from_it() {
     let flat = parse(&qwen25_flat()).unwrap();
@@ -100,7 +143,8 @@ fn eos_of_generation_config_comes_first() {
 
 #[test]
 fn a_missing_or_wrong_key_is_named() {
-    let cases: [(&str, Value, &str); 8] = [
+    let cases: [(&str, Value, &str); 9] = [
+        ("/vision_config/num_heads", json!(16), "the width of a vision head is a multiple of 4"),
         ("/text_config/num_hidden_layers", Value::Null, "`text_config.num_hidden_layers`"),
         ("/text_config/head_dim", Value::Null, "`text_config.head_dim`"),
         ("/vision_config/depth", json!("four"), "`vision_config.depth` should be"),

@@ -77,6 +77,49 @@ fn a_template_is_found_in_each_of_its_places() {
     assert_eq!(render(), "jinja");
 }
 
+/// Renders every chat of a file, which says what transformers renders; how many there were.
+fn check_chats(path: &Path, file: &Value, source: &str) -> usize {
+    let template = ChatTemplate::parse(path, source.to_owned()).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    for case in cases {
+        let flag = |key: &str| case.get(key).and_then(Value::as_bool).unwrap_or(false);
+        let options = RenderOptions {
+            add_generation_prompt: flag("add_generation_prompt"),
+            add_vision_id: flag("add_vision_id"),
+        };
+        let rendered = template.render(&case["messages"], options).unwrap();
+        assert_eq!(rendered, case["rendered"].as_str().unwrap(), "{}", path.display());
+    }
+    cases.len()
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Templates of our own of the kind that checkpoints carry: several pictures, system prompts,
+/// macros, namespaces, string methods, slices, an opened `<think>` (interop/make_chats.py).
+#[test]
+fn templates_of_the_published_kind_render_as_transformers_renders_them() {
+    let chats = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chats");
+    for name in ["album", "reasoner"] {
+        let path = chats.join(name).with_extension("jinja");
+        let source = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(check_chats(&path, &read(&path.with_extension("json")), &source), 6);
+    }
+}
+
+#[test]
+fn a_template_refuses_what_it_does_not_know() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chats/album.jinja");
+    let template = ChatTemplate::parse(&path, std::fs::read_to_string(&path).unwrap()).unwrap();
+    let messages = json!([{"role": "tool", "content": "x"}]);
+    let error = template.render(&messages, RenderOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("album.jinja") && error.contains("unknown role: tool"), "{error}");
+}
+
+/// The published templates may be used for checks, not copied: they stand in the folder that
+/// `MMRAG_FIXTURES` names.
 #[test]
 fn the_fixtures_render_as_transformers_renders_them() {
     let Some(fixtures) = std::env::var_os("MMRAG_FIXTURES").map(PathBuf::from) else {
@@ -86,20 +129,8 @@ fn the_fixtures_render_as_transformers_renders_them() {
     let mut cases = 0;
     for entry in std::fs::read_dir(fixtures.join("chat_templates")).unwrap() {
         let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let file: Value = serde_json::from_str(&text).unwrap();
-        let source = file["template"].as_str().unwrap().to_owned();
-        let template = ChatTemplate::parse(&path, source).unwrap();
-        for case in file["cases"].as_array().unwrap() {
-            let flag = |key: &str| case.get(key).and_then(Value::as_bool).unwrap_or(false);
-            let options = RenderOptions {
-                add_generation_prompt: flag("add_generation_prompt"),
-                add_vision_id: flag("add_vision_id"),
-            };
-            let rendered = template.render(&case["messages"], options).unwrap();
-            assert_eq!(rendered, case["rendered"].as_str().unwrap(), "{}", path.display());
-            cases += 1;
-        }
+        let file = read(&path);
+        cases += check_chats(&path, &file, file["template"].as_str().unwrap());
     }
     assert!(cases > 0, "the folder holds no cases");
 }

@@ -63,7 +63,8 @@ fn image(name: &str) -> Part {
 }
 
 fn user(parts: Vec<Part>) -> Prompt {
-    Prompt { messages: vec![Message { role: Role::User, parts }], reply_prefix: String::new() }
+    let messages = vec![Message { role: Role::User, parts }];
+    Prompt { messages, reply_prefix: String::new(), reasons: true }
 }
 
 #[test]
@@ -192,6 +193,11 @@ fn a_template_that_hides_an_image_is_refused_by_its_name() {
     let error = chat.encode_prompt(&prompt, &[1, 1]).unwrap_err().to_string();
     assert!(error.contains("1 places for 2 images"), "{error}");
     assert!(error.contains("second.png"), "{error}");
+    let template = "{% for m in messages %}<|image_pad|><|image_pad|>{% endfor %}";
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let chat = ChatTokenizer::load(dir.path()).unwrap();
+    let error = chat.encode_prompt(&user(vec![image("only.png")]), &[1]).unwrap_err().to_string();
+    assert!(error.contains("2 places for 1 images; the places after that of the image only.png"));
 }
 
 #[test]
@@ -210,8 +216,64 @@ fn a_generation_prompt_may_open_think() {
         chat.encode_prompt(&user(vec![text("<think>")]), &[]).unwrap().opens_think
     };
     assert!(opens("assistant\n<think>\n"));
+    let template =
+        "{{ messages[0].content }}<|im_end|>{% if add_generation_prompt %}<think>\n{% endif %}";
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let chat = ChatTokenizer::load(dir.path()).unwrap();
+    let begun = |prefix: &str, reasons: bool| {
+        let mut prompt = user(vec![text("?")]);
+        prompt.reply_prefix = prefix.into();
+        prompt.reasons = reasons;
+        let tokens = chat.encode_prompt(&prompt, &[]).unwrap();
+        (chat.decode(&tokens.ids), tokens.opens_think)
+    };
+    assert_eq!(begun("", true), ("?<think>\n".into(), true));
+    assert_eq!(begun("<think>So", true), ("?<think>\nSo".into(), false));
+    assert_eq!(begun("", false), ("?<think>\n\n</think>\n\n".into(), false));
+    assert_eq!(begun("<answer>", false), ("?<think>\n\n</think>\n\n<answer>".into(), false));
+    assert_eq!(chat.encode_reply("<think>So").unwrap(), chat.encode_reply("So").unwrap());
     assert!(!opens("assistant\n<think>\n\n</think>\n"));
     assert!(!opens("assistant\n"));
+}
+
+/// Tokens that only `tokenizer_config.json` knows are added at its ids, special ones as special.
+#[test]
+fn added_tokens_of_the_configuration_count() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(folder().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let known = fs::read_to_string(folder().join("tokenizer_config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&known).unwrap();
+    let next = chat().vocab_size();
+    let token =
+        |content: &str, special: bool| serde_json::json!({"content": content, "special": special});
+    config["added_tokens_decoder"] = serde_json::json!({
+        (next + 1).to_string(): token("<tool>", false),
+        next.to_string(): token("<|tool_call|>", true),
+        id("<|im_end|>").to_string(): token("<|im_end|>", true),
+    });
+    let write = |config: &serde_json::Value| {
+        fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        ChatTokenizer::load(dir.path())
+    };
+    let with = write(&config).unwrap();
+    assert_eq!(with.vocab_size(), next + 2);
+    assert_eq!(with.encode_reply("a<tool>").unwrap().last(), Some(&(next as u32 + 1)));
+    // The special one is as little to be forged as any other.
+    assert!(!with.encode_reply("<|tool_call|>").unwrap().contains(&(next as u32)));
+    assert_eq!(with.decode(&[next as u32]), "");
+    let template = "{{ messages[0].content }}<|tool_call|>";
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let with = write(&config).unwrap();
+    let tokens = with.encode_prompt(&user(vec![text("<|tool_call|>")]), &[]).unwrap().ids;
+    assert_eq!(tokens.iter().filter(|id| **id == next as u32).count(), 1);
+
+    config["added_tokens_decoder"] = serde_json::json!({"5": token("<|im_end|>", true)});
+    let error = write(&config).unwrap_err().to_string();
+    assert!(
+        error.contains("`<|im_end|>` is token") && error.contains("5 in tokenizer_config"),
+        "{error}"
+    );
+    assert!(error.contains("from one checkpoint"), "{error}");
 }
 
 #[test]
@@ -241,6 +303,10 @@ fn unusable_tokenizers_are_named() {
     fs::copy(folder().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     fs::write(dir.path().join("config.json"), r#"{"image_token_id": 99999}"#).unwrap();
     check("no special token `number 99999` for images");
+    let ids =
+        serde_json::json!({"image_token_id": id("<|image_pad|>"), "vision_start_token_id": 5});
+    fs::write(dir.path().join("config.json"), ids.to_string()).unwrap();
+    check("no special token number 5, which is `vision_start_token_id`");
     fs::write(dir.path().join("config.json"), "{}").unwrap();
     check("end of a turn");
     let copied = fs::copy(

@@ -224,7 +224,7 @@ mod tests {
         };
         for (m, k, n) in [(1, 64, 1), (3, 70, 6), (4, 192, 4), (9, 133, 13), (32, 64, 7)] {
             let (a, b) = (values(m * k), values(n * k));
-            let product = |rows: std::ops::Range<usize>| {
+            let product = |rows: Range<usize>| {
                 let len = rows.len();
                 let x = Matrix::new(&a[rows.start * k..rows.end * k], len, k);
                 let w = Matrix::new(&b, n, k).t();

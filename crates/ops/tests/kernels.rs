@@ -180,7 +180,7 @@ fn frozen_weights_get_no_gradient() {
 
 #[test]
 fn rows_are_written_in_place() {
-    let buffer = Tensor::zeros((4, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let buffer = Tensor::zeros((4, 2), DType::F32, &Device::Cpu).unwrap();
     let new = Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu).unwrap();
     ops::write_rows(&buffer, &new, &[2, 0]).unwrap();
     let expected = vec![vec![3f32, 4.], vec![0., 0.], vec![1., 2.], vec![0., 0.]];

@@ -34,7 +34,7 @@ type Script<R> = Box<dyn Fn(&Prompt) -> Result<R, EngineError> + Send + Sync>;
 ///
 /// let engine = ScriptedGenerate::new(|_| "<answer>red [1]</answer>".to_owned());
 /// let user = Message { role: Role::User, parts: vec![Part::Text("What colour?".into())] };
-/// let prompt = Prompt { messages: vec![user], reply_prefix: String::new() };
+/// let prompt = Prompt { messages: vec![user], reply_prefix: String::new(), reasons: true };
 /// let replies = engine.generate(&[prompt], &Sampling::greedy(9)).unwrap();
 /// assert_eq!(replies[0][0].text, "<answer>red [1]</answer>");
 /// assert_eq!(engine.calls(), [1]);

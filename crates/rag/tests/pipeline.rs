@@ -4,7 +4,7 @@ mod world;
 
 use mmrag_core::{Example, Sampling};
 use mmrag_rag::evaluation::Outcome;
-use mmrag_rag::explanation::{DroppedAt, Explanation, FallbackKind, Verdict};
+use mmrag_rag::explanation::{Candidate, DroppedAt, Explanation, FallbackKind, Verdict};
 use mmrag_rag::fakes::{ScriptedChoose, ScriptedGenerate, prompt_text};
 use mmrag_rag::{Ask, FilterStage, Index, Pipeline};
 use mmrag_task::{FilterMode, PromptStyle, Stage};
@@ -104,16 +104,69 @@ fn a_long_prompt_loses_whole_documents_from_the_lowest_score_up() {
     pipeline.filter = pipeline.filter.map(|filter| FilterStage { threshold: 0.0, ..filter });
     let explanation =
         pipeline.answer(&examples[0].question, Some(&examples[0].candidates)).unwrap();
-    let by_prompt =
-        explanation.candidates.iter().filter(|c| c.dropped_at == Some(DroppedAt::Prompt));
-    let dropped: Vec<&str> = by_prompt.map(|c| c.document.as_str()).collect();
-    assert!(!dropped.is_empty() && !dropped.contains(&"t-olm"), "{dropped:?}");
+    let p = |c: &&Candidate| c.filter.as_ref().and_then(|filter| filter.p).unwrap();
+    let (dropped, left): (Vec<_>, Vec<_>) = explanation
+        .candidates
+        .iter()
+        .filter(|c| matches!(c.dropped_at, None | Some(DroppedAt::Prompt)))
+        .partition(|c| c.dropped_at.is_some());
+    assert!(!dropped.is_empty() && !left.is_empty(), "{dropped:?} {left:?}");
+    let lowest_left = left.iter().map(p).fold(f64::INFINITY, f64::min);
+    for candidate in &dropped {
+        assert!(p(candidate) <= lowest_left, "{candidate:?} goes before what helps less");
+        let why = candidate.dropped_why.as_deref().unwrap();
+        assert!(why.contains("tokens and may have 45, so whole documents leave it"), "{why}");
+        assert!(why.contains("P(helps) 0."), "{why}");
+    }
     assert_eq!(explanation.answer, "Ada Voss");
     pipeline.rank.max_prompt_tokens = 1;
     let explanation =
         pipeline.answer(&examples[0].question, Some(&examples[0].candidates)).unwrap();
     assert_eq!(explanation.fallback.unwrap().kind, FallbackKind::NothingKept);
     assert!(explanation.abstained && explanation.answer == "none");
+}
+
+/// The pictures of what is shown are all whole: each is counted in full or its document is gone.
+#[test]
+fn no_prompt_is_cut_within_a_picture() {
+    let (examples, mut parts) = (examples(), parts());
+    parts.writer = ScriptedGenerate::new(|prompt| {
+        let text = prompt_text(prompt);
+        assert_eq!(text.contains("<picture>"), text.contains("Flag of Olm"), "{text}");
+        "<answer>cheese".to_owned()
+    });
+    let mut candidates = examples[0].candidates.clone();
+    candidates.retain(|document| document.id.as_str() != "i-torn");
+    let asked = question("q", "What colour is the flag of Olm?");
+    let mut shown = vec![];
+    for most in 1..120 {
+        let mut pipeline = pipeline(&parts);
+        pipeline.filter =
+            pipeline.filter.map(|filter| FilterStage { threshold: 0.0, k_max: 9, ..filter });
+        pipeline.rank.max_prompt_tokens = most;
+        let explanation = pipeline.answer(&asked, Some(&candidates)).unwrap();
+        let kept: Vec<&Candidate> =
+            explanation.candidates.iter().filter(|c| c.dropped_at.is_none()).collect();
+        // The flag has by far the highest score: it is the last to go.
+        assert_eq!(kept.is_empty(), kept.iter().all(|c| c.document.as_str() != "i-flag"));
+        shown.push(kept.len());
+    }
+    assert!(shown.is_sorted() && shown[0] == 0 && shown[118] == 5, "{shown:?}");
+}
+
+#[test]
+fn without_a_filter_a_long_prompt_loses_the_last_hits_first() {
+    let (examples, parts) = (examples(), parts());
+    let mut candidates = examples[0].candidates.clone();
+    candidates.retain(|document| document.id.as_str() != "i-torn");
+    let mut pipeline = Pipeline { filter: None, ..pipeline(&parts) };
+    pipeline.rank.max_prompt_tokens = 45;
+    let explanation = pipeline.answer(&examples[0].question, Some(&candidates)).unwrap();
+    let is_dropped = |c: &Candidate| c.dropped_at == Some(DroppedAt::Prompt);
+    let first = explanation.candidates.iter().position(is_dropped).unwrap();
+    assert!(first > 0 && explanation.candidates[first..].iter().all(is_dropped));
+    let why = explanation.candidates[first].dropped_why.as_deref().unwrap();
+    assert!(why.contains("the last that was found"), "{why}");
 }
 
 #[test]

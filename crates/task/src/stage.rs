@@ -107,14 +107,14 @@ impl Stage {
 
     /// The prompt for a case. Text of the case cannot forge a label, a tag or a turn.
     pub fn prompt(&self, case: &Case) -> Prompt {
-        self.template.render(case)
+        Prompt { reasons: self.grammar.think, ..self.template.render(case) }
     }
 
     /// The same prompt with the reply begun up to the verdict or answer: `<answer>`. With the
     /// choices [`YES`](crate::YES) and [`NO`](crate::NO), this is how the filter's probability is
     /// read.
     pub fn choice_prompt(&self, case: &Case) -> Prompt {
-        Prompt { reply_prefix: "<answer>".into(), ..self.prompt(case) }
+        Prompt { reply_prefix: "<answer>".into(), reasons: false, ..self.prompt(case) }
     }
 
     /// Reads a completion. Never panics.

@@ -107,7 +107,7 @@ impl Template {
         }
         parts.text(after);
         let message = Message { role: Role::User, parts: parts.parts };
-        Prompt { messages: vec![message], reply_prefix: String::new() }
+        Prompt { messages: vec![message], reply_prefix: String::new(), reasons: true }
     }
 
     fn render_document(&self, label: usize, document: &Document, parts: &mut Parts) {

@@ -95,6 +95,9 @@ pub enum TrainError {
         /// What it said.
         source: SourceError,
     },
+    /// A model, an adapter or reference outputs could not be read.
+    #[error(transparent)]
+    Model(Box<mmrag_model::ModelError>),
     /// A computation on tensors failed.
     #[error("{doing} at step {step}")]
     Tensor {
@@ -105,6 +108,12 @@ pub enum TrainError {
         /// What candle said.
         source: candle_core::Error,
     },
+}
+
+impl From<mmrag_model::ModelError> for TrainError {
+    fn from(error: mmrag_model::ModelError) -> Self {
+        Self::Model(Box::new(error))
+    }
 }
 
 impl TrainError {

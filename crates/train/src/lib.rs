@@ -50,3 +50,4 @@ pub use settings::{
 };
 pub use sft::train_sft;
 pub use source::{Examples, Lesson, Lessons};
+pub use update::check_update;

@@ -1,5 +1,8 @@
 //! One reinforcement update from drawn replies.
 
+mod check;
+mod reference;
+
 use candle_core::backprop::GradStore;
 use mmrag_core::{Completion, EngineError, Finish};
 
@@ -11,6 +14,8 @@ use crate::metrics::Metrics;
 use crate::rollout::Rollout;
 use crate::session::Session;
 use crate::settings::GrpoSettings;
+
+pub use check::check_update;
 
 /// Everything an update needs that no iteration of it changes.
 struct Update<'a, E> {
@@ -200,6 +205,3 @@ impl Mismatch {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

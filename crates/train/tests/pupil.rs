@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mmrag_core::{Example, Gold};
+use mmrag_core::{Example, Gold, Sampling};
 use mmrag_model::{ALL_TARGETS, Adapter, LoraSpec, Policy, write_small_tokenizer};
 use mmrag_task::{Case, FilterMode, PromptStyle, Stage, StageName};
 use mmrag_train::{
@@ -180,4 +180,56 @@ fn a_real_model_learns_from_lessons_and_from_rewards_and_resumes() {
         reinforce(&policy, parts.path(), estimator, usize::MAX);
         assert_same(&checkpoint(whole.path(), 12), &checkpoint(parts.path(), 12));
     }
+}
+
+/// With a chat template that opens `<think>` by itself the replies are read and written as with any
+/// other: the tag stands once, whoever wrote it, and a stage without reasoning closes it.
+#[test]
+fn a_template_may_open_the_reasoning() {
+    let place = tempfile::tempdir().unwrap();
+    folder(place.path());
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n\
+                    {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n\
+                    {% endif %}";
+    std::fs::write(place.path().join("chat_template.jinja"), template).unwrap();
+    let policy = Policy::random(place.path(), 3).unwrap();
+    let pupil = Pupil::full(&policy);
+    let example = &examples(1)[0];
+    let case = Case::listwise(&example.question, &example.candidates, 0);
+    let turn = |prompt: &mmrag_core::Prompt, reply: &str| {
+        let encoded = pupil.encode(prompt).unwrap();
+        let tokens = [encoded.tokens.clone(), pupil.encode_reply(reply).unwrap()].concat();
+        let text = policy.decode(&tokens);
+        (encoded, text.split_once("assistant\n").unwrap().1.to_owned())
+    };
+    let drawn = |encoded| {
+        let drawn = pupil.sample(&[encoded], &Sampling::greedy(4)).unwrap();
+        drawn[0][0].clone()
+    };
+    let reasoned = Stage::rank(PromptStyle::Compact, true);
+    let reply = reasoned.render(&reasoned.demonstration(&case, example));
+    let (encoded, text) = turn(&reasoned.prompt(&case), &reply);
+    assert_eq!(text, format!("<think>\n{}", reply.strip_prefix("<think>").unwrap()));
+    let completion = drawn(encoded);
+    let written = policy.decode(&completion.tokens);
+    assert_eq!(completion.text, format!("<think>{written}"));
+    // So the grammar reads what follows the template's tag as it reads any reply.
+    let rest = reply.strip_prefix("<think>").unwrap();
+    assert!(reasoned.parse(&case, rest).is_err() && reasoned.parse(&case, &reply).is_ok());
+
+    let direct = Stage::rank(PromptStyle::Compact, false);
+    let reply = direct.render(&direct.demonstration(&case, example));
+    let (encoded, text) = turn(&direct.prompt(&case), &reply);
+    assert_eq!(text, format!("<think>\n\n</think>\n\n{reply}"));
+    let completion = drawn(encoded);
+    assert_eq!(completion.text, policy.decode(&completion.tokens));
+
+    let case = Case::pointwise(&example.question, &example.candidates[0]);
+    let (_, text) = turn(&stage().choice_prompt(&case), "Yes");
+    assert_eq!(text, "<think>\n\n</think>\n\n<answer>Yes");
+    // A verdict that is read after reasoning: the prompt repeats it, the tag does not.
+    let thinking = Stage::filter(PromptStyle::Compact, FilterMode::Think);
+    let mut begun = thinking.prompt(&case);
+    begun.reply_prefix = "<think>It does.</think><answer>".into();
+    assert_eq!(turn(&begun, "Yes").1, "<think>\nIt does.</think><answer>Yes");
 }

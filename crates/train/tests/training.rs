@@ -248,6 +248,7 @@ fn sft(place: &Path, stop_after: usize) -> (Outcome, TablePolicy) {
                     parts: vec![Part::Text(format!("Question {n}"))],
                 }],
                 reply_prefix: String::new(),
+                reasons: true,
             },
             reply: format!("<answer>{}</answer>", if n < 5 { "Yes" } else { "No" }),
         })

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use mmrag_core::{Finish, ImageSource, Message, Part, Prompt, Role, Sampling};
-use mmrag_model::Adapter;
+use mmrag_model::{Adapter, ImageProcessor};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answerer::{MODEL_HELP, load_adapter, load_policy, model_folder};
+use crate::answerer::{MODEL_HELP, foresee_adapter, load_adapter, load_policy, model_folder};
 use crate::output;
 
 const EXAMPLES: &str = "Examples:
@@ -75,7 +75,12 @@ impl GenerateCommand {
         ensure!(self.top_p > 0.0 && self.top_p <= 1.0, "--top-p {} is no share", self.top_p);
         ensure!(self.max_new_tokens > 0, "--max-new-tokens 0 asks for nothing");
         let prompt = self.prompt()?;
-        let policy = load_policy(&model_folder(self.model.as_deref())?)?;
+        let model = model_folder(self.model.as_deref())?;
+        check_pictures(&prompt, &model)?;
+        if let Some(adapter) = &self.adapter {
+            foresee_adapter(adapter, &model)?;
+        }
+        let policy = load_policy(&model)?;
         let adapter = self.adapter.as_deref().map(|folder| load_adapter(folder, &policy));
         let adapter: Option<Adapter> = adapter.transpose()?;
         let encoded = policy.encode(&prompt).context("failed to read the chat")?;
@@ -125,8 +130,27 @@ impl GenerateCommand {
             }
             (None, None) => bail!("there is nothing to go on with: give TEXT or --chat"),
         };
-        Ok(Prompt { messages, reply_prefix: String::new() })
+        Ok(Prompt { messages, reply_prefix: String::new(), reasons: true })
     }
+}
+
+/// Refuses pictures that cannot be used by their headers, before a large model is loaded for them.
+fn check_pictures(prompt: &Prompt, model: &Path) -> anyhow::Result<()> {
+    let parts = prompt.messages.iter().flat_map(|message| &message.parts);
+    let images = parts.filter_map(|part| match part {
+        Part::Image(source) => Some(source),
+        Part::Text(_) => None,
+    });
+    let images: Vec<&ImageSource> = images.collect();
+    if images.is_empty() {
+        return Ok(());
+    }
+    let processor = ImageProcessor::load(model)
+        .with_context(|| format!("failed to load the model {}", model.display()))?;
+    for source in images {
+        processor.grid(source).context("failed to read the chat")?;
+    }
+    Ok(())
 }
 
 fn turn(role: Role, text: &str) -> Message {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use mmrag_model::{Compared, VlmConfig, Weights, check, merge};
+use mmrag_train::check_update;
 use serde_json::json;
 
 use super::Ended;
@@ -72,7 +73,8 @@ pub(crate) struct CheckCommand {
     /// An adapter to put on
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// The folder of reference outputs: cases.json, cases.safetensors, the images
+    /// The folder of reference outputs: cases.json, cases.safetensors, the images; or of a
+    /// reference update: update.json, batch.safetensors, the adapters before and after
     #[arg(long, value_name = "DIR")]
     cases: PathBuf,
     /// Print the comparison as JSON
@@ -101,7 +103,11 @@ const CHECK_EXAMPLES: &str = "Example:
 
 Reference outputs are tensors LABEL.OUTPUT: pixel_values, image_grid_thw, position_ids,
 image_embeds, last_hidden_state, logits, token_logprobs, loss, grad.NAME, greedy_new_tokens.
-interop/make_cases.py makes them with transformers and PEFT.";
+interop/make_cases.py makes them with transformers and PEFT.
+
+A reference update is three optimizer steps of GRPO on one group of replies (update.json). It is
+done again, and every number of it compared: losses, KL, gradients, log-probabilities, and how far
+the adapter came. Its prompt is a case of the model's own reference outputs.";
 
 impl ModelCommand {
     /// Does what the command says.
@@ -182,9 +188,8 @@ impl MergeCommand {
 
 impl CheckCommand {
     fn run(&self) -> anyhow::Result<()> {
-        let model = model_folder(Some(&self.model))?;
-        let rows = check(&model, self.adapter.as_deref(), &self.cases)
-            .with_context(|| format!("failed to check {}", self.model.display()))?;
+        let rows =
+            self.compare().with_context(|| format!("failed to check {}", self.model.display()))?;
         if self.json {
             let row = |row: &Compared| {
                 json!({
@@ -205,6 +210,20 @@ impl CheckCommand {
         ensure!(!rows.is_empty(), "{} holds no case", self.cases.display());
         ensure!(n_off == 0, "{n_off} of {} outputs do not agree", rows.len());
         Ok(())
+    }
+
+    /// Every number of the folder, ours against the reference's.
+    fn compare(&self) -> anyhow::Result<Vec<Compared>> {
+        let model = model_folder(Some(&self.model))?;
+        if !self.cases.join("update.json").is_file() {
+            return Ok(check(&model, self.adapter.as_deref(), &self.cases)?);
+        }
+        ensure!(
+            self.adapter.is_none(),
+            "{} holds an update of its own adapter: leave --adapter out",
+            self.cases.display()
+        );
+        Ok(check_update(&model, &self.cases)?)
     }
 }
 

@@ -64,6 +64,14 @@ impl<'a> Case<'a> {
         self.outputs.f32(&name, shape).map(Some)
     }
 
+    /// Whether the reference has this output and it is zero throughout.
+    pub(super) fn is_zero(&self, output: &str) -> Result<bool, ModelError> {
+        let name = format!("{}.{output}", self.label);
+        let Some(shape) = self.outputs.shape(&name) else { return Ok(false) };
+        let values = self.outputs.f32(&name, shape)?.flatten_all()?.to_vec1::<f32>()?;
+        Ok(values.iter().all(|value| *value == 0.0))
+    }
+
     pub(super) fn tokens(&mut self) -> Result<Vec<u32>, ModelError> {
         let ids = self.outputs.i64(&format!("{}.input_ids", self.label))?;
         self.read.insert("input_ids".to_owned());

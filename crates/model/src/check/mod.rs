@@ -67,16 +67,20 @@ pub fn check(
     cases: impl AsRef<Path>,
 ) -> Result<Vec<Compared>, ModelError> {
     let (dir, cases) = (model.as_ref(), cases.as_ref());
-    let outputs = Weights::open_file(cases.join("cases.safetensors"))?;
-    // Only f32 weights have gradients; without any, a checkpoint is compared as it is used.
-    let has_gradients = adapter.is_none() && outputs.names().any(|name| name.contains(".grad."));
-    let precision = if has_gradients { Precision::F32 } else { Precision::Stored };
-    let model = Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, precision)?;
-    let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
+    if let Some(adapter) = adapter {
+        Adapter::foresee(adapter, dir)?;
+    }
+    let (config, weights) = (VlmConfig::load(dir)?, Weights::open(dir)?);
     let path = cases.join("cases.json");
     let listed = read_json(&path)?;
     let missing = |key: &str| ModelError::MissingKey { path: path.clone(), key: key.to_owned() };
     let listed = listed["cases"].as_array().ok_or_else(|| missing("cases"))?;
+    let outputs = Weights::open_file(cases.join("cases.safetensors"))?;
+    // Only f32 weights have gradients; without any, a checkpoint is compared as it is used.
+    let has_gradients = adapter.is_none() && outputs.names().any(|name| name.contains(".grad."));
+    let precision = if has_gradients { Precision::F32 } else { Precision::Stored };
+    let model = Vlm::load(config, &weights, precision)?;
+    let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
     let mut rows = vec![];
     for (index, listed) in listed.iter().enumerate() {
         let name = |key: &str| missing(&format!("cases[{index}].{key}"));
@@ -92,6 +96,36 @@ pub fn check(
         rows.extend(case.finish());
     }
     Ok(rows)
+}
+
+/// The case of a folder that has exactly these tokens: the tokens with their positions, and the
+/// pictures as the reference's image processor made them.
+///
+/// # Errors
+///
+/// When the folder holds no such case, or its pictures do not fit the tokens.
+pub fn reference_prompt(
+    cases: impl AsRef<Path>,
+    config: &VlmConfig,
+    tokens: Vec<u32>,
+) -> Result<(Segment, Vec<Picture>), ModelError> {
+    let path = cases.as_ref().join("cases.safetensors");
+    let outputs = Weights::open_file(&path)?;
+    let labels: Vec<&str> =
+        outputs.names().filter_map(|name| name.strip_suffix(".input_ids")).collect();
+    for label in labels {
+        let mut case = Case::new(label, &outputs, vec![]);
+        if case.tokens()? == tokens {
+            let pictures = case.pictures(config)?;
+            return Ok((segment(tokens, config, &pictures)?, pictures));
+        }
+    }
+    let reason = format!(
+        "no case of {} has its {} tokens, so its pictures are not known",
+        path.display(),
+        tokens.len()
+    );
+    Err(ModelError::Prompt { reason })
 }
 
 /// Compares what the model makes of a case's tokens and the reference's pixels.
@@ -151,13 +185,15 @@ fn compare_gradients(model: &Vlm, case: &mut Case<'_>, loss: &Tensor) -> Result<
     let gradients = backward(loss)?;
     let mut n_untrained = 0;
     for param in model.params() {
+        let name = format!("grad.{}", param.name());
         let concerned = case.has_pictures() || !param.name().contains("visual");
+        let concerned =
+            concerned && !is_last_deepstack(model, param.name()) && !case.is_zero(&name)?;
         let size = match gradients.get(param.var()) {
             Some(gradient) => gradient.abs()?.sum_all()?.to_scalar::<f32>()?,
             None => 0.0,
         };
         n_untrained += usize::from(concerned && !(size.is_finite() && size > 0.0));
-        let name = format!("grad.{}", param.name());
         case.relative(&name, GRADIENTS, || match gradients.get(param.var()) {
             Some(gradient) => Ok(gradient.clone()),
             None => Ok(param.var().zeros_like()?),
@@ -165,6 +201,13 @@ fn compare_gradients(model: &Vlm, case: &mut Case<'_>, loss: &Tensor) -> Result<
     }
     case.row(UNTRAINED, n_untrained as f64, 0.0);
     Ok(())
+}
+
+/// Whether what a weight makes is added after the last decoder layer, to the pictures' own tokens:
+/// no text token sees it, and so no loss of text changes it.
+fn is_last_deepstack(model: &Vlm, name: &str) -> bool {
+    let last = model.config().text.num_layers - 1;
+    name.contains(&format!("deepstack_merger_list.{last}."))
 }
 
 /// Continues greedily, computing everything again for each token: the slow form.

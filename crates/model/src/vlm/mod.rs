@@ -40,18 +40,19 @@ impl Vlm {
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, misshapen, or more than the architecture has a place for.
+    /// When a tensor is missing, misshapen, or more than the architecture has a place for; before
+    /// any is read.
     pub fn load(
         config: VlmConfig,
         weights: &Weights,
         precision: Precision,
     ) -> Result<Self, ModelError> {
-        let vlm = Self::build(config, Params::from_weights(weights, precision))?;
-        if vlm.config.tie_word_embeddings {
+        let foreseen = Self::build(config, Params::from_headers(weights))?;
+        if foreseen.config.tie_word_embeddings {
             weights.skip("lm_head.weight");
         }
         weights.finish()?;
-        Ok(vlm)
+        Self::build(foreseen.config, Params::from_weights(weights, precision))
     }
 
     /// Draws weights: normal with deviation `scale` for matrices, ones and zeros for norms and

@@ -131,7 +131,12 @@ pub(super) struct Params<'a> {
 
 enum Source<'a> {
     Weights(&'a Weights, Precision),
-    Random { seed: u64, scale: f64 },
+    /// Nothing is read: the weights are placeholders, and only what the headers say is checked.
+    Headers(&'a Weights),
+    Random {
+        seed: u64,
+        scale: f64,
+    },
     Slots,
 }
 
@@ -160,6 +165,11 @@ pub enum Start {
 impl<'a> Params<'a> {
     pub(super) fn from_weights(weights: &'a Weights, precision: Precision) -> Self {
         Self { source: Source::Weights(weights, precision), all: vec![], slots: vec![] }
+    }
+
+    /// Checks that every weight is there, in the right shape and type, without reading any.
+    pub(super) fn from_headers(weights: &'a Weights) -> Self {
+        Self { source: Source::Headers(weights), all: vec![], slots: vec![] }
     }
 
     pub(super) fn random(seed: u64, scale: f64) -> Self {
@@ -213,6 +223,10 @@ impl<'a> Params<'a> {
                 weights.var(name, shape, Precision::F32)?
             }
             Source::Weights(weights, precision) => weights.var(name, shape, *precision)?,
+            Source::Headers(weights) => {
+                weights.foresee(name, shape)?;
+                Var::zeros(0, DType::F32, &Device::Cpu)?
+            }
             Source::Slots => Var::zeros(0, DType::F32, &Device::Cpu)?,
             Source::Random { seed, scale } => {
                 Var::from_tensor(&draw(name, shape, start, *seed, *scale)?)?

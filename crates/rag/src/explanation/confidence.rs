@@ -35,6 +35,7 @@ fn count_reply(engine: &dyn Generate, text: &str) -> Option<usize> {
     let prompt = |reply_prefix: &str| Prompt {
         messages: vec![Message { role: Role::User, parts: vec![Part::Text("?".into())] }],
         reply_prefix: reply_prefix.to_owned(),
+        reasons: true,
     };
     let whole = engine.count_tokens(&prompt(text)).ok()?;
     whole.checked_sub(engine.count_tokens(&prompt("")).ok()?)

@@ -101,7 +101,7 @@ impl FilterStage<'_> {
 }
 
 /// A probability to three places, or by its power of ten where those say nothing.
-fn shown(p: f64) -> String {
+pub(super) fn shown(p: f64) -> String {
     if p == 0.0 || p >= 0.001 { format!("{p:.3}") } else { format!("{p:.1e}") }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use mmrag_core::{Completion, EngineError, Modality, Prompt, Sampling};
 use mmrag_task::Case;
 
+use super::filter::shown;
 use super::{Answered, Dropped, Filtered, Pipeline, RankStage, Replied, elapsed_ms};
 use crate::error::RagError;
 use crate::explanation::{DroppedAt, answer_confidence};
@@ -69,8 +70,9 @@ impl<'a> Pipeline<'a> {
         answered
     }
 
-    /// Drops unreadable documents, then whole documents from the lowest filter score up, until the
-    /// prompt fits.
+    /// Drops unreadable documents, then whole documents from the lowest filter score up (without a
+    /// filter, from the last hit up), until the prompt fits. Documents are whole, pictures too: no
+    /// prompt is cut.
     fn fit(&self, mut filtered: Filtered<'a>) -> Result<Fitted<'a>, RagError> {
         loop {
             if filtered.kept.is_empty() {
@@ -181,9 +183,13 @@ impl RankStage<'_> {
 
 fn drop_last(filtered: &mut Filtered, tokens: usize, most: usize) {
     if let Some(hit) = filtered.kept.pop() {
+        let least = match filtered.filtering[hit].as_ref().map(|filtering| filtering.p) {
+            Some(Some(p)) => format!("P(helps) {} is the lowest of those left", shown(p)),
+            Some(None) => "the filter said neither Yes nor No of it".to_owned(),
+            None => "it is the last that was found of those left".to_owned(),
+        };
         let why = format!(
-            "the prompt had {tokens} tokens and may have {most}: \
-             the document that helps least leaves it first"
+            "the prompt had {tokens} tokens and may have {most}, so whole documents leave it: {least}"
         );
         filtered.dropped.push(Dropped { hit, at: DroppedAt::Prompt, why });
     }
