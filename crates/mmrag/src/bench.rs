@@ -1,4 +1,5 @@
-//! Timings of the parts. The first round of each is not counted; of the others the median is told.
+//! Timings of the parts. The first round of each is not counted unless that is asked for; of the
+//! others the median is told.
 
 mod answer;
 mod decode;
@@ -15,6 +16,26 @@ use serde::Serialize;
 pub(crate) use answer::answers;
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
+
+/// How often each part is timed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    /// Rounds that count.
+    pub(crate) counted: usize,
+    /// Rounds before them that do not.
+    pub(crate) warm_up: usize,
+}
+
+impl Rounds {
+    fn all(self) -> usize {
+        self.warm_up + self.counted
+    }
+
+    /// The median of those that count.
+    fn median(self, seconds: impl Iterator<Item = f64>) -> f64 {
+        median(seconds.skip(self.warm_up).collect())
+    }
+}
 
 /// A prompt of random tokens and noise.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -82,6 +82,8 @@ impl<F: Fn(&Tensor, bool) -> Result<Tensor>> CustomOp1 for Checkpoint<F> {
         let input = Var::from_tensor(&x.detach())?;
         let y = (self.layer)(input.as_tensor(), true)?;
         let mut gradients = (y * grad)?.sum_all()?.backward()?;
+        // candle also gives a gradient of the factor, and that holds on to all of the layer.
+        gradients.remove(grad);
         let dx = gradients.remove(&input);
         INNER.with_borrow_mut(|inner| match inner {
             Some(inner) => inner.extend(gradients),

@@ -192,7 +192,10 @@ fn pull_back(logprobs_t: &Tensor, slopes_t: &[f64]) -> candle_core::Result<GradS
     let t = logprobs_t.dims1()?;
     let slopes_t = Tensor::from_slice(slopes_t, t, logprobs_t.device())?;
     let slopes_t = slopes_t.to_dtype(logprobs_t.dtype())?;
-    backward(&(logprobs_t * slopes_t)?.sum_all()?)
+    let mut gradients = backward(&(logprobs_t * &slopes_t)?.sum_all()?)?;
+    // The gradient of the factor would hold on to all that the forward pass has kept.
+    gradients.remove(&slopes_t);
+    Ok(gradients)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use serde_json::{Value, json};
 
 use super::machine::peak_bytes;
-use super::median;
+use super::{Rounds, median};
 use crate::answerer::Answerer;
 
 /// Milliseconds of explained answers to dev questions, one by one.
@@ -16,18 +16,18 @@ use crate::answerer::Answerer;
 pub(crate) fn answers(
     answerer: &Answerer<'_>,
     candidates: usize,
-    repeats: usize,
+    rounds: Rounds,
 ) -> anyhow::Result<Value> {
     let options = AtlasOptions { candidates: candidates..=candidates, kinds: None };
     let mut explanations = Vec::new();
-    for index in 0..=repeats as u64 {
+    for index in 0..rounds.all() as u64 {
         let example = atlas::example(0, NameSplit::Dev, index, &options);
         let answered = answerer.with_pipeline(None, 0, |pipeline| {
             pipeline.answer(&example.question, Some(&example.candidates))
         });
         explanations.push(answered.context("failed to answer")?);
     }
-    let counted = &explanations[1..];
+    let counted = &explanations[rounds.warm_up..];
     let part = |of: fn(&mmrag_rag::explanation::Timings) -> f64| {
         median(counted.iter().map(|explanation| of(&explanation.timings_ms)).collect())
     };

@@ -7,9 +7,9 @@ use mmrag_model::Policy;
 use serde_json::{Value, json};
 
 use super::machine::peak_bytes;
-use super::{PromptSize, median, sampling};
+use super::{PromptSize, Rounds, sampling};
 
-/// Seconds to the first token and for each step after it, for each number of completions at once.
+/// Seconds to the first token, pictures included (what one filter verdict takes), and for each step after it, for each number of completions at once.
 ///
 /// # Errors
 ///
@@ -19,20 +19,21 @@ pub(crate) fn decode(
     size: PromptSize,
     batches: &[usize],
     new: usize,
-    repeats: usize,
+    rounds: Rounds,
 ) -> anyhow::Result<Value> {
     let prompt = size.prompt(policy, 0)?;
     let seconds = |n: usize, new: usize| -> anyhow::Result<f64> {
         let mut seconds = Vec::new();
-        for _ in 0..=repeats {
+        for _ in 0..rounds.all() {
             let start = Instant::now();
+            policy.forget_pictures();
             policy
                 .with(None)
                 .sample(std::slice::from_ref(&prompt), &sampling(n, new))
                 .context("failed to draw completions")?;
             seconds.push(start.elapsed().as_secs_f64());
         }
-        Ok(median(seconds.split_off(1)))
+        Ok(rounds.median(seconds.into_iter()))
     };
     let mut rows = Vec::new();
     for &n in batches {
@@ -51,7 +52,7 @@ pub(crate) fn decode(
         "new": new,
         "batches": rows,
         "peak_bytes": peak_bytes(),
-        "repeats": repeats,
+        "repeats": rounds.counted,
         "threads": rayon::current_num_threads(),
     }))
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::machine::{peak_bytes, product_rate};
-use super::{PromptSize, median, sampling};
+use super::{PromptSize, Rounds, sampling};
 
 /// What is trained, and how.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -37,24 +37,24 @@ pub(crate) fn group(
     policy: &Policy,
     size: PromptSize,
     training: Training,
-    repeats: usize,
+    rounds: Rounds,
 ) -> anyhow::Result<Value> {
     let loaded = peak_bytes();
     let prompt = size.prompt(policy, 0)?;
     let adapter = adapter(policy, training)?;
-    let (sample_s, replies, drawn) = sample(policy, adapter.as_ref(), &prompt, training, repeats)?;
+    let (sample_s, replies, drawn) = sample(policy, adapter.as_ref(), &prompt, training, rounds)?;
     let sampled = peak_bytes();
     let bench = Update { policy, adapter: adapter.as_ref(), training };
     let groups = bench.groups(&prompt, replies);
     let mut optimizer = AdamW::new(bench.vars(), AdamWOptions::default());
-    let rounds: Vec<Round> = (0..=repeats)
+    let done: Vec<Round> = (0..rounds.all())
         .map(|_| bench.round(&groups, &mut optimizer))
         .collect::<anyhow::Result<_>>()?;
     let updated = peak_bytes();
-    let part = |of: fn(&Round) -> f64| median(rounds[1..].iter().map(of).collect());
+    let part = |of: fn(&Round) -> f64| rounds.median(done.iter().map(of));
     let update_s = part(Round::seconds);
     let computed: usize = groups.iter().map(group_tokens).sum();
-    let (flops, rate) = (rounds[0].flops as f64 / update_s, product_rate()?);
+    let (flops, rate) = (done[0].flops as f64 / update_s, product_rate()?);
     Ok(json!({
         "params": parameters(policy),
         "prompt": size,
@@ -69,15 +69,15 @@ pub(crate) fn group(
         "optimizer_s": part(|round| round.optimizer),
         "update_tokens": computed,
         "update_tok_s": computed as f64 / update_s,
-        "update_product_flops": rounds[0].flops,
+        "update_product_flops": done[0].flops,
         "update_product_flops_s": flops,
         "best_product_flops_s": rate,
         "share_of_best": flops / rate,
-        "live_bytes_before_backward": rounds[0].live_bytes,
+        "live_bytes_before_backward": done[0].live_bytes,
         "peak_bytes_loaded": loaded,
         "peak_bytes_sampled": sampled,
         "peak_bytes": updated,
-        "repeats": repeats,
+        "repeats": rounds.counted,
         "threads": rayon::current_num_threads(),
     }))
 }
@@ -100,10 +100,10 @@ fn sample(
     adapter: Option<&Adapter>,
     prompt: &Encoded,
     training: Training,
-    repeats: usize,
+    rounds: Rounds,
 ) -> anyhow::Result<(f64, Vec<Vec<u32>>, usize)> {
     let (mut seconds, mut completions) = (Vec::new(), Vec::new());
-    for _ in 0..=repeats {
+    for _ in 0..rounds.all() {
         let start = Instant::now();
         policy.forget_pictures();
         completions = policy
@@ -118,7 +118,7 @@ fn sample(
     let full = |reply: Vec<u32>| -> Vec<u32> {
         reply.iter().copied().cycle().take(training.new).collect()
     };
-    Ok((median(seconds.split_off(1)), drawn.into_iter().map(full).collect(), count))
+    Ok((rounds.median(seconds.into_iter()), drawn.into_iter().map(full).collect(), count))
 }
 
 /// What an update is made of.
@@ -175,11 +175,13 @@ impl Update<'_> {
         let advantage = |at: usize| if (at / new).is_multiple_of(2) { 1.0 } else { -1.0f32 };
         let slopes: Vec<f32> = (0..n).map(|at| advantage(at) / n as f32).collect();
         let slopes_t = Tensor::from_vec(slopes, n, scores.logprobs_t.device())?;
-        let loss = (scores.logprobs_t * slopes_t)?.sum_all()?;
+        let loss = (scores.logprobs_t * &slopes_t)?.sum_all()?;
         let forward = start.elapsed().as_secs_f64();
         let live_bytes = crate::ALLOCATOR.live_bytes().saturating_sub(before);
         let start = Instant::now();
-        let gradients = backward(&loss).context("failed to backpropagate")?;
+        let mut gradients = backward(&loss).context("failed to backpropagate")?;
+        gradients.remove(&slopes_t);
+        drop(loss);
         let backward = start.elapsed().as_secs_f64();
         let start = Instant::now();
         optimizer.step(&gradients, RATE, Some(1.0)).context("failed to update the weights")?;

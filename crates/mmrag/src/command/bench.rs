@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Ended;
 use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
-use crate::bench::{self, PromptSize, Training};
+use crate::bench::{self, PromptSize, Rounds, Training};
 use crate::output;
 
 /// Times the parts.
@@ -48,9 +48,25 @@ pub(crate) struct GrpoCommand {
     /// Compute layers again in the backward pass: less memory, more time
     #[arg(long)]
     gradient_checkpointing: bool,
+    #[command(flatten)]
+    rounds: RoundArgs,
+}
+
+/// How often it is timed.
+#[derive(Args)]
+struct RoundArgs {
     /// How often each part is timed; the median is told
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     repeats: usize,
+    /// Count the first round too; a round of a large model takes minutes
+    #[arg(long)]
+    cold: bool,
+}
+
+impl RoundArgs {
+    fn rounds(&self) -> Rounds {
+        Rounds { counted: self.repeats, warm_up: usize::from(!self.cold) }
+    }
 }
 
 /// What the prompt is like.
@@ -88,9 +104,8 @@ pub(crate) struct DecodeCommand {
     /// Tokens of each completion
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_two)]
     new: usize,
-    /// How often each part is timed; the median is told
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
-    repeats: usize,
+    #[command(flatten)]
+    rounds: RoundArgs,
 }
 
 const GRPO_EXAMPLES: &str = "Example:
@@ -118,9 +133,8 @@ pub(crate) struct AnswerCommand {
     /// Candidates of each question
     #[arg(long, value_name = "N", default_value_t = 12)]
     candidates: usize,
-    /// How many questions are answered, one by one; the median is told
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    repeats: usize,
+    #[command(flatten)]
+    rounds: RoundArgs,
     #[command(flatten)]
     answer: AnswerArgs,
 }
@@ -137,8 +151,13 @@ impl BenchCommand {
             Self::Decode(command) => {
                 let policy = measured(command.model.as_ref(), Precision::Stored)?;
                 let (size, new) = (command.prompt.size(), command.new);
-                let found =
-                    bench::decode(&policy, size, &command.completions, new, command.repeats)?;
+                let found = bench::decode(
+                    &policy,
+                    size,
+                    &command.completions,
+                    new,
+                    command.rounds.rounds(),
+                )?;
                 output::json(&found)?;
             }
             Self::Answer(command) => {
@@ -150,8 +169,8 @@ impl BenchCommand {
                 };
                 let policy = arguments.policy()?;
                 let answerer = Answerer::new(&policy, &arguments)?;
-                let repeats = command.repeats.max(1);
-                output::json(&bench::answers(&answerer, command.candidates, repeats)?)?;
+                let rounds = command.rounds.rounds();
+                output::json(&bench::answers(&answerer, command.candidates, rounds)?)?;
             }
         }
         Ok(Ended::Done)
@@ -169,7 +188,7 @@ impl GrpoCommand {
             repeat_prompt: self.repeat_prompt,
             gradient_checkpointing: self.gradient_checkpointing,
         };
-        bench::group(&policy, self.prompt.size(), training, self.repeats)
+        bench::group(&policy, self.prompt.size(), training, self.rounds.rounds())
     }
 }
 
