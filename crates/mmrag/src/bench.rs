@@ -8,7 +8,7 @@ mod machine;
 
 use anyhow::Context as _;
 use mmrag_core::{ImageSource, Sampling};
-use mmrag_model::{Encoded, Policy};
+use mmrag_model::{Encoded, ImageProcessor, Policy};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -91,6 +91,19 @@ fn noise(side: usize, rng: &mut ChaCha8Rng) -> anyhow::Result<ImageSource> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::Png).context("failed to make a picture")?;
     Ok(ImageSource::Bytes(bytes.into_inner().into()))
+}
+
+/// Frames, rows and columns of patches of a prompt's pictures.
+///
+/// # Errors
+///
+/// When the image processor refuses the size.
+pub(crate) fn noise_grid(
+    processor: &ImageProcessor,
+    size: PromptSize,
+) -> anyhow::Result<[usize; 3]> {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    processor.grid(&noise(size.image_size, &mut rng)?).context("failed to read a picture")
 }
 
 /// How completions are drawn: all tokens, no cut.

@@ -17,6 +17,7 @@ mod lessons;
 mod notes;
 mod output;
 mod overlay;
+mod predict;
 mod progress;
 mod published;
 mod scoring;

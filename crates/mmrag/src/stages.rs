@@ -48,9 +48,7 @@ pub(crate) fn train_filter(
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
-    let mode = if run.reasoning { FilterMode::Think } else { FilterMode::Direct };
-    let mut stage = Stage::filter(run.prompts, mode);
-    stage.rubric = run.rubric.clone();
+    let stage = stage_of(run, StageName::Filter);
     let few = first(&questions.dev, run.data.dev_questions);
     let mut evaluate = FilterDev::new(stage.clone(), few.to_vec());
     let adapter = adapter_to_train(policy, &run.training.lora, run.training.seed)?;
@@ -66,6 +64,17 @@ pub(crate) fn train_filter(
     let reasoning = run.reasoning.then_some(true);
     let notes = Notes { prompts: run.prompts, reasoning, ..Notes::default() };
     trained.publish(&run.out.join("adapter"), notes, policy, &questions.dev, stop)
+}
+
+/// The stage that a run trains.
+pub(crate) fn stage_of(run: &ReinforceRun, name: StageName) -> Stage {
+    let mode = if run.reasoning { FilterMode::Think } else { FilterMode::Direct };
+    let mut stage = match name {
+        StageName::Filter => Stage::filter(run.prompts, mode),
+        StageName::Rank => Stage::rank(run.prompts, run.reasoning),
+    };
+    stage.rubric = run.rubric.clone();
+    stage
 }
 
 /// A filter whose threshold is not chosen yet.
@@ -121,8 +130,7 @@ pub(crate) fn train_ranker(
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
-    let mut stage = Stage::rank(run.prompts, run.reasoning);
-    stage.rubric = run.rubric.clone();
+    let stage = stage_of(run, StageName::Rank);
     let filter = &run.filter_adapter;
     let few = run.data.dev_questions;
     let Some(Questions { train, dev }) = all_filtered(filter, policy, questions, few, stop)? else {

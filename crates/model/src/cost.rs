@@ -136,7 +136,7 @@ impl Cost {
     /// keeps, and of one layer what the backward pass makes.
     pub fn learning_bytes(&self, tokens: usize, checkpointing: bool) -> usize {
         let again = if checkpointing { self.layer_floats() } else { 0 };
-        let gradients = 5 * self.text.intermediate_size + 6 * self.text.hidden_size;
+        let gradients = 8 * self.text.intermediate_size + 10 * self.text.hidden_size;
         self.kept_bytes(tokens, checkpointing) + F32 * tokens * (again + gradients)
     }
 
@@ -203,9 +203,26 @@ impl Cost {
         maps * forwards + backward + attention + head + adapter * shared.tokens() as f64
     }
 
-    /// Bytes of weights that one step of decoding reads.
-    pub fn step_bytes(&self) -> f64 {
-        let share = self.weights as f64 / self.parameters as f64;
-        (self.text_maps + self.text.hidden_size * self.text.vocab_size) as f64 * share
+    /// Floating-point operations of writing one token of each of some replies.
+    pub fn decode_flops(&self, replies: usize) -> f64 {
+        2.0 * (self.text_maps + self.text.hidden_size * self.text.vocab_size) as f64
+            * replies as f64
+    }
+
+    /// Bytes that the vision tower takes in a learning pass of the whole model.
+    pub fn vision_learning_bytes(&self, patches: usize, checkpointing: bool) -> usize {
+        let floats =
+            if checkpointing { self.vision.hidden_size } else { self.vision_block_floats() };
+        F32 * patches * floats * self.vision.depth
+    }
+
+    /// Width of the text decoder and of its feed-forward layers.
+    pub fn widths(&self) -> (usize, usize) {
+        (self.text.hidden_size, self.text.intermediate_size)
+    }
+
+    /// Whether matrices are kept in 16 bits.
+    pub fn is_narrow(&self) -> bool {
+        self.weights < 3 * self.parameters
     }
 }

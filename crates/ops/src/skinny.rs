@@ -146,9 +146,9 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         if S::F32_LANES == 16 {
-            self.columns::<S, MANY>(simd)
+            self.columns::<S, MANY>(simd);
         } else {
-            self.columns::<S, FEW>(simd)
+            self.columns::<S, FEW>(simd);
         }
     }
 }

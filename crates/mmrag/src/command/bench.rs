@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use mmrag_model::{Policy, Precision};
+use mmrag_model::{Cost, ImageProcessor, Policy, Precision, Shared, Trained};
 use serde_json::Value;
 
 use super::Ended;
 use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
 use crate::bench::{self, PromptSize, Rounds, Training};
-use crate::output;
+use crate::{output, predict};
 
 /// Times the parts.
 #[derive(Subcommand)]
@@ -39,6 +39,18 @@ pub(crate) struct GrpoCommand {
     /// Tokens of each reply
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     new: usize,
+    #[command(flatten)]
+    update: UpdateArgs,
+    /// Predict memory and seconds from the model's shape, without loading it
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    rounds: RoundArgs,
+}
+
+/// What is trained, and how.
+#[derive(Args)]
+struct UpdateArgs {
     /// Train all weights instead of an adapter of rank 16
     #[arg(long)]
     full: bool,
@@ -48,8 +60,6 @@ pub(crate) struct GrpoCommand {
     /// Compute layers again in the backward pass: less memory, more time
     #[arg(long)]
     gradient_checkpointing: bool,
-    #[command(flatten)]
-    rounds: RoundArgs,
 }
 
 /// How often it is timed.
@@ -179,16 +189,45 @@ impl BenchCommand {
 
 impl GrpoCommand {
     fn run(&self) -> anyhow::Result<Value> {
-        let precision = if self.full { Precision::F32 } else { Precision::Stored };
+        let precision = if self.update.full { Precision::F32 } else { Precision::Stored };
+        if self.dry_run {
+            return self.predict(precision);
+        }
         let policy = measured(self.model.as_ref(), precision)?;
         let training = Training {
             group: self.group,
             new: self.new,
-            full: self.full,
-            repeat_prompt: self.repeat_prompt,
-            gradient_checkpointing: self.gradient_checkpointing,
+            full: self.update.full,
+            repeat_prompt: self.update.repeat_prompt,
+            gradient_checkpointing: self.update.gradient_checkpointing,
         };
         bench::group(&policy, self.prompt.size(), training, self.rounds.rounds())
+    }
+}
+
+impl GrpoCommand {
+    fn predict(&self, precision: Precision) -> anyhow::Result<Value> {
+        let folder = model_folder(self.model.as_deref())?;
+        let context = || format!("failed to read the model {}", folder.display());
+        let cost = Cost::read(&folder, precision).with_context(context)?;
+        let processor = ImageProcessor::load(&folder).with_context(context)?;
+        let size = self.prompt.size();
+        let grid = bench::noise_grid(&processor, size)?;
+        let patches = size.images * grid.iter().product::<usize>();
+        let marks = size.images * (2 + processor.tokens(grid));
+        let group = Shared { prompt: size.text.max(1) + marks, replies: self.group, new: self.new };
+        let trained = if self.update.full { Trained::Full } else { Trained::Adapter(16) };
+        predict::step(
+            &cost,
+            &predict::Step {
+                group,
+                groups: 1,
+                patches,
+                trained,
+                checkpointing: self.update.gradient_checkpointing,
+                passes: (1, group.tokens()),
+            },
+        )
     }
 }
 

@@ -8,13 +8,14 @@ use clap::{Args, Subcommand};
 use mmrag_core::Example;
 use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_task::StageName;
+use serde_json::Value;
 
 use super::Ended;
 use crate::answerer::{load_policy, load_trainable, model_folder};
 use crate::dataset::{self, SplitName};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
-use crate::stages::{Questions, first, supervise, train_filter, train_ranker};
-use crate::{output, stop};
+use crate::stages::{Questions, first, stage_of, supervise, train_filter, train_ranker};
+use crate::{output, predict, stop};
 
 /// The atlas that composed lessons are checked on; any seed would do.
 const DEV_ATLAS_SEED: u64 = 1;
@@ -47,6 +48,9 @@ pub(crate) struct RunArgs {
     /// The TOML file that says what to train on what; a run that it comes `after` is done first
     #[arg(value_name = "RUN.toml")]
     file: PathBuf,
+    /// Predict memory and time from shapes, as JSON, without loading the model (filter and rank)
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl TrainCommand {
@@ -56,9 +60,13 @@ impl TrainCommand {
     ///
     /// When the run file is wrong, something it names cannot be read, or the training fails.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
+        if let Some(told) = self.predicted()? {
+            output::json(&told)?;
+            return Ok(Ended::Done);
+        }
         let stop = stop::on_interrupt()?;
         let published = match self {
-            Self::Filter(RunArgs { file }) => {
+            Self::Filter(RunArgs { file, .. }) => {
                 let run = ReinforceRun::read(file, StageName::Filter)?;
                 let questions = questions(&run.data, run.data.calibration_questions)?;
                 train_filter(
@@ -68,7 +76,7 @@ impl TrainCommand {
                     &stop,
                 )?
             }
-            Self::Rank(RunArgs { file }) => {
+            Self::Rank(RunArgs { file, .. }) => {
                 let run = ReinforceRun::read(file, StageName::Rank)?;
                 let questions = questions(&run.data, run.data.dev_questions)?;
                 train_ranker(
@@ -78,11 +86,28 @@ impl TrainCommand {
                     &stop,
                 )?
             }
-            Self::Sft(RunArgs { file }) => supervise_each(SftRun::read_chain(file)?, &stop)?,
+            Self::Sft(RunArgs { file, .. }) => supervise_each(SftRun::read_chain(file)?, &stop)?,
         };
         let Some(place) = published else { return Ok(Ended::Stopped) };
         output::line(&place.display().to_string())?;
         Ok(Ended::Done)
+    }
+
+    /// What the run will take, if that is what is asked.
+    fn predicted(&self) -> anyhow::Result<Option<Value>> {
+        let (name, file) = match self {
+            Self::Filter(RunArgs { file, dry_run: true }) => (StageName::Filter, file),
+            Self::Rank(RunArgs { file, dry_run: true }) => (StageName::Rank, file),
+            Self::Sft(RunArgs { dry_run: true, .. }) => {
+                anyhow::bail!("--dry-run predicts `train filter` and `train rank` alone")
+            }
+            _ => return Ok(None),
+        };
+        let run = ReinforceRun::read(file, name)?;
+        let model = model_folder(Some(&run.model))?;
+        let asked = questions(&run.data, 0)?;
+        let stage = stage_of(&run, name);
+        predict::training(&model, &stage, &run.training, &asked.train).map(Some)
     }
 }
 
