@@ -255,3 +255,35 @@ fn a_run_begins_with_what_the_one_before_trained_and_is_held_to_it() {
     assert!(!refused.status.success());
     assert!(stderr(&refused).contains("weights.model"), "{}", stderr(&refused));
 }
+
+#[test]
+fn a_checkpoint_without_a_tokenizer_is_timed_and_foretold() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/qwen3_vl_tiny");
+    let model = model.display().to_string();
+    let size = "--text 20 --images 1 --image-size 64 --group 2 --new 3";
+    let ask = |command: &str, more: &str| -> serde_json::Value {
+        let arguments: Vec<&str> = ["bench", command, "--model", &model]
+            .into_iter()
+            .chain(more.split_whitespace())
+            .collect();
+        let output = mmrag(&arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).expect("the figures are JSON")
+    };
+    for more in ["", "--full", "--full --gradient-checkpointing", "--repeat-prompt"] {
+        let timed = ask("grpo", &format!("{size} --repeats 1 --cold {more}"));
+        let copies = if more == "--repeat-prompt" { 2 } else { 1 };
+        let prompt = timed["prompt_tokens"].as_u64().expect("a number");
+        assert_eq!(timed["update_tokens"].as_u64(), Some(copies * prompt + 6), "{more}");
+        assert!(timed["update_product_flops"].as_f64() > Some(0.0));
+        assert_eq!(timed["training"]["full"], more.contains("--full"));
+    }
+    let told = ask("grpo", &format!("{size} --dry-run"));
+    let weights = std::fs::metadata(Path::new(&model).join("model.safetensors")).expect("a file");
+    assert!(told["weights_bytes"].as_u64() <= Some(weights.len()));
+    assert!(told["peak_bytes"].as_u64() > told["weights_bytes"].as_u64());
+    let decoded = ask("decode", "--text 9 --images 0 --new 2 --completions 1,3 --repeats 1 --cold");
+    assert_eq!(decoded["batches"].as_array().map(Vec::len), Some(2));
+    let refused = mmrag(&["bench", "grpo", "--group", "0"]);
+    assert!(stderr(&refused).contains("at least 1"), "{}", stderr(&refused));
+}
