@@ -1,8 +1,6 @@
 //! What is told of a pass from shapes alone is what the pass then does. Only one test here makes
 //! products: they are counted for the whole process.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::path::Path;
 
 use mmrag_model::{ALL_TARGETS, Adapter, Cost, Grad, Group, LoraSpec, Policy, Precision};
