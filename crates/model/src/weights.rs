@@ -312,7 +312,10 @@ pub(crate) fn write_atomically(
     let mut name = path.file_name().map_or_else(Default::default, ToOwned::to_owned);
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let written = write(&temporary)
+    // Whom the user lets read files may read these too: safetensors' own are for the owner alone.
+    let usual = || Ok(fs::File::create(&temporary)?.metadata()?.permissions());
+    let written = usual()
+        .and_then(|usual| write(&temporary).and_then(|()| fs::set_permissions(&temporary, usual)))
         .and_then(|()| fs::File::open(&temporary)?.sync_all())
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
