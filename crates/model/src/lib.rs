@@ -37,7 +37,7 @@ pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use merge::merge;
 pub use picture_file::{MAX_ASPECT_RATIO, MAX_DECODED_PIXELS};
-pub use policy::Policy;
+pub use policy::{COMPANIONS, Policy};
 pub use processor::{ImageHash, ImageProcessor, Pixels};
 pub use random::write_random;
 pub use template::{ChatTemplate, RenderOptions};

@@ -19,7 +19,7 @@ use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, t
 use crate::weights::{Precision, Weights, save_safetensors};
 
 /// Files of a checkpoint's folder that go along unchanged when it is saved elsewhere.
-const COMPANIONS: [&str; 13] = [
+pub const COMPANIONS: [&str; 13] = [
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",

@@ -123,6 +123,8 @@ mod tests {
         let again = within(&within(&x, &a), &b).sqr().unwrap().sum_all().unwrap();
         assert_eq!(plain.to_scalar::<f32>().unwrap(), again.to_scalar::<f32>().unwrap());
         let (plain, found) = (plain.backward().unwrap(), backward(&again).unwrap());
+        // Nothing else is held on to: a gradient of a factor would keep the layer's activations.
+        assert_eq!(found.get_ids().count(), 3);
         for var in [&x, &a, &b] {
             let values = |store: &GradStore| -> Vec<f32> {
                 store.get(var).unwrap().flatten_all().unwrap().to_vec1().unwrap()

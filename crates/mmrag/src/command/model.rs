@@ -33,7 +33,7 @@ pub(crate) enum ModelCommand {
 /// Makes a model that knows nothing yet.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  mmrag model new --out runs/new --seed 1\n  mmrag model new --like qwen3-vl-2b --out /tmp/random-2b"
+    after_help = "Example:\n  mmrag model new --out runs/new --seed 1\n  mmrag model new --like qwen3-vl-2b --out runs/random-2b"
 )]
 pub(crate) struct NewCommand {
     /// The shape of a published checkpoint, for measurements: weights in bf16, the small model's

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
-use super::files::{COMPANIONS, CONFIG, INDEX, SINGLE, shards};
+use super::files::{CONFIG, INDEX, SINGLE, companions, shards};
 use super::name::HubName;
 use super::refusal::Refusal;
 use super::repository::{Listing, Repository, Trouble};
@@ -52,11 +52,7 @@ impl<'a> Store<'a> {
         }
         let absent = self.absent(snapshot.file_name().unwrap_or_default().as_ref());
         let is_known = |file| snapshot.join(file).exists() || absent.join(file).exists();
-        if COMPANIONS.into_iter().all(is_known) {
-            Held::Whole(snapshot)
-        } else {
-            Held::Usable(snapshot)
-        }
+        if companions().all(is_known) { Held::Whole(snapshot) } else { Held::Usable(snapshot) }
     }
 
     /// Downloads what a model needs and is not there yet. The branch leads to the new snapshot
@@ -76,7 +72,7 @@ impl<'a> Store<'a> {
         let snapshot = self.at(commit).pointer_path(commit);
         let is_listed = |file: &&str| listing.files.contains(*file);
         let (present, absent): (Vec<&str>, Vec<&str>) =
-            COMPANIONS.into_iter().partition(|file| is_listed(file));
+            companions().partition(|file| is_listed(file));
         let first = [&[CONFIG], &present[..], &[weights]].concat();
         if !first.iter().all(|file| snapshot.join(file).exists()) {
             eprintln!("downloading {} into {}", self.name, snapshot.display());

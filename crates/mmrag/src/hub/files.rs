@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
+use mmrag_model::COMPANIONS;
 use serde_json::Value;
 
 use super::name::is_part;
@@ -17,20 +18,11 @@ pub(super) const SINGLE: &str = "model.safetensors";
 /// The file that says in which files the weights are.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// What may lie beside config and weights: preprocessor, tokenizer, chat template and what goes
-/// along when the model is saved elsewhere; `mmrag.json` says how a model of ours is asked.
-pub(super) const COMPANIONS: [&str; 10] = [
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "mmrag.json",
-];
+/// What may lie beside config and weights: what goes along when a model is saved elsewhere, and how
+/// a model of ours is asked.
+pub(super) fn companions() -> impl Iterator<Item = &'static str> {
+    COMPANIONS.into_iter().filter(|name| *name != CONFIG).chain(["mmrag.json"])
+}
 
 /// How weights end that are not read here.
 const OTHER_WEIGHTS: [&str; 8] =
