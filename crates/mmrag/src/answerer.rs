@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use mmrag_core::Sampling;
-use mmrag_model::{Adapter, Policy, Precision};
+use mmrag_model::{Adapter, Placement, Policy, Precision};
 use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
 use mmrag_task::{PromptStyle, Stage};
 use serde::Serialize;
 
+use crate::device::device;
 use crate::notes::{Keep, Notes};
 use crate::{hub, weights};
 
@@ -231,7 +232,9 @@ pub(crate) fn model_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 ///
 /// When it does not hold a model that is built.
 pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
-    Policy::load(folder).with_context(|| format!("failed to load the model {}", folder.display()))
+    let placement = Placement { precision: Precision::Stored, device: device().clone() };
+    Policy::load_as(folder, &placement)
+        .with_context(|| format!("failed to load the model {}", folder.display()))
 }
 
 /// Loads a model's folder in f32, so that the whole model can be trained.
@@ -240,7 +243,8 @@ pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
 ///
 /// When it does not hold a model that is built.
 pub(crate) fn load_trainable(folder: &Path) -> anyhow::Result<Policy> {
-    Policy::load_as(folder, Precision::F32)
+    let placement = Placement { precision: Precision::F32, device: device().clone() };
+    Policy::load_as(folder, &placement)
         .with_context(|| format!("failed to load the model {}", folder.display()))
 }
 

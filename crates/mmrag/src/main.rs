@@ -11,6 +11,7 @@ mod command;
 mod dataset;
 mod demo;
 mod dev;
+mod device;
 mod evaluating;
 mod hub;
 mod lessons;
@@ -34,11 +35,21 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use command::Ended;
+use device::DeviceChoice;
 
 /// Answers questions over pictures, texts and tables, and explains every answer.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
+    /// Where models run: `cpu`, `cuda` or `cuda:N` (in builds with the feature `cuda`), or `auto`
+    #[arg(
+        long,
+        global = true,
+        value_name = "DEVICE",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    device: DeviceChoice,
     #[command(subcommand)]
     command: Command,
 }
@@ -72,7 +83,8 @@ static ALLOCATOR: mmrag_ops::Recycle<mimalloc::MiMalloc> =
 
 fn main() -> ExitCode {
     mmrag_ops::quiet_candle();
-    let ended = match Cli::parse().command {
+    let cli = Cli::parse();
+    let ended = device::choose(cli.device).and_then(|()| match cli.command {
         Command::Demo(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Data(command) => command.run(),
@@ -80,7 +92,7 @@ fn main() -> ExitCode {
         Command::Eval(command) => command.run(),
         Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
-    };
+    });
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Stopped) => ExitCode::from(stop::STOPPED),

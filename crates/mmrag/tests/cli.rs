@@ -20,6 +20,17 @@ fn make_atlas(out: &Path) -> Output {
     mmrag(&["data", "make", "atlas", "--questions", "10", "--seed", "3", "--out", out])
 }
 
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_for_the_cpu_says_so_when_a_gpu_is_asked_for() {
+    let refused = mmrag(&["model", "generate", "Hi", "--device", "cuda:1"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("cargo build --release --features cuda"));
+    let unknown = mmrag(&["--device", "tpu", "model", "generate", "Hi"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("none of auto, cpu, cuda and cuda:N"));
+}
+
 #[test]
 fn help_names_every_command() {
     let help = mmrag(&["--help"]);

@@ -138,7 +138,7 @@ impl<'a> Actor<'a> {
             batches.push(start..end);
             start = end;
         }
-        let drawn = side_by_side(&batches, |batch| {
+        let drawn = side_by_side(&batches, self.policy.device(), |batch| {
             self.sample_batch(&all[batch.clone()], sampling, batch.start, &mut |_| {})
         });
         Ok(drawn.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
@@ -200,7 +200,7 @@ impl<'a> Actor<'a> {
         watch: &mut dyn FnMut(&[Writing]),
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
         let config = &self.policy.vlm().config().text;
-        let device = self.policy.vlm().params()[0].var().device();
+        let device = self.policy.device();
         let rows = prompts.iter().map(|p| p.len() + sampling.n * sampling.max_new_tokens).sum();
         let cache = Cache::new(config, rows, device)?;
         let (placed, logits) = self.prefill(prompts, &cache)?;
@@ -353,7 +353,9 @@ impl<'a> Actor<'a> {
         let prompts: Vec<&Encoded> = prompts.iter().collect();
         self.policy.look_at(&prompts)?;
         let passes = passes(&prompts);
-        let all = side_by_side(&passes, |clusters| self.next_of_pass(&prompts, clusters, sets));
+        let all = side_by_side(&passes, self.policy.device(), |clusters| {
+            self.next_of_pass(&prompts, clusters, sets)
+        });
         Ok(all.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
 

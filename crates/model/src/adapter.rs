@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use rand::RngExt;
 
 use crate::adapter_folder::{AdapterFile, LoraPair, TargetModules};
@@ -62,8 +62,8 @@ impl Adapter {
             let mut rng = stream("adapter", seed, module);
             let a: Vec<f32> =
                 (0..spec.r * inner).map(|_| rng.random_range(-bound..bound)).collect();
-            let a = Tensor::from_vec(a, (spec.r, inner), &Device::Cpu)?;
-            let b = Tensor::zeros((outer, spec.r), DType::F32, &Device::Cpu)?;
+            let a = Tensor::from_vec(a, (spec.r, inner), model.device())?;
+            let b = Tensor::zeros((outer, spec.r), DType::F32, model.device())?;
             let scale = spec.alpha / spec.r as f64;
             let layer = LoraLayer { a: Var::from_tensor(&a)?, b: Var::from_tensor(&b)?, scale };
             layers.insert(module.to_owned(), layer);
@@ -92,7 +92,8 @@ impl Adapter {
         check_fit(&file, dir, shape_of)?;
         let mut layers = BTreeMap::new();
         for (module, pair) in &file.layers {
-            let (a, b) = (Var::from_tensor(&pair.a)?, Var::from_tensor(&pair.b)?);
+            let on_device = |x: &Tensor| Var::from_tensor(&x.to_device(model.device())?);
+            let (a, b) = (on_device(&pair.a)?, on_device(&pair.b)?);
             layers.insert(module.clone(), LoraLayer { a, b, scale: pair.scale });
         }
         Ok(Self { layers })

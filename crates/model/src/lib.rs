@@ -46,4 +46,4 @@ pub use vlm::{
     Cache, Forward, Grad, Packed, Param, Picture, Segment, Slot, Start, VisionFeatures, Vlm,
     image_positions, text_positions,
 };
-pub use weights::{Precision, Weights, save_safetensors};
+pub use weights::{Placement, Precision, Weights, save_safetensors};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use candle_core::Var;
+use candle_core::{Device, Var};
 use mmrag_core::{ImageSource, Part, Prompt};
 use mmrag_ops::side_by_side;
 
@@ -16,7 +16,7 @@ use crate::error::ModelError;
 use crate::processor::{ImageHash, ImageProcessor};
 use crate::tokenizer::ChatTokenizer;
 use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, text_positions};
-use crate::weights::{Precision, Weights, save_safetensors};
+use crate::weights::{Placement, Precision, Weights, save_safetensors};
 
 /// Files of a checkpoint's folder that go along unchanged when it is saved elsewhere.
 pub const COMPANIONS: [&str; 13] = [
@@ -64,20 +64,20 @@ impl Policy {
     ///
     /// When a file is missing or does not fit the others.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
-        Self::load_as(dir, Precision::Stored)
+        Self::load_as(dir, &Placement::cpu(Precision::Stored))
     }
 
-    /// As [`Self::load`], with the weights in a given precision: full training needs f32.
+    /// As [`Self::load`], with the weights in a given precision and place: full training needs f32.
     ///
     /// # Errors
     ///
     /// When a file is missing or does not fit the others.
-    pub fn load_as(dir: impl AsRef<Path>, precision: Precision) -> Result<Self, ModelError> {
+    pub fn load_as(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
         // What is small comes first: a folder that will not do is refused before its weights are
         // read.
         let (parts, weights) = (Parts::load(dir)?, Weights::open(dir)?);
-        let vlm = Vlm::load(parts.config.clone(), &weights, precision)?;
+        let vlm = Vlm::load(parts.config.clone(), &weights, placement)?;
         Ok(Self::assemble(vlm, parts, dir))
     }
 
@@ -89,15 +89,15 @@ impl Policy {
     /// When another file is missing or does not fit the others.
     pub fn load_for_measurement(
         dir: impl AsRef<Path>,
-        precision: Precision,
+        placement: &Placement,
     ) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
         if dir.join("tokenizer.json").exists() {
-            return Self::load_as(dir, precision);
+            return Self::load_as(dir, placement);
         }
         let (config, weights) = (VlmConfig::load(dir)?, Weights::open(dir)?);
         let parts = Parts::new(dir, ChatTokenizer::numbered(dir, &config)?, config)?;
-        let vlm = Vlm::load(parts.config.clone(), &weights, precision)?;
+        let vlm = Vlm::load(parts.config.clone(), &weights, placement)?;
         Ok(Self::assemble(vlm, parts, dir))
     }
 
@@ -153,6 +153,11 @@ impl Policy {
     /// The folder it was loaded from.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where the weights lie and passes run.
+    pub fn device(&self) -> &Device {
+        self.vlm.device()
     }
 
     /// The model.
@@ -336,7 +341,7 @@ impl Policy {
         }
         let bare = Forward::untracked(None);
         let batches: Vec<_> = new.chunks(PICTURES_AT_ONCE).collect();
-        side_by_side(&batches, |batch| self.features(&bare, batch).map(|_| ()))
+        side_by_side(&batches, self.device(), |batch| self.features(&bare, batch).map(|_| ()))
             .into_iter()
             .collect()
     }

@@ -34,6 +34,22 @@ pub enum Precision {
     F32,
 }
 
+/// Where a checkpoint's weights are put, and how.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// How matrices are kept.
+    pub precision: Precision,
+    /// Where they lie; passes run there.
+    pub device: Device,
+}
+
+impl Placement {
+    /// In main memory.
+    pub fn cpu(precision: Precision) -> Self {
+        Self { precision, device: Device::Cpu }
+    }
+}
+
 /// The tensors of a checkpoint folder, or of one safetensors file, not yet read.
 pub struct Weights {
     path: PathBuf,

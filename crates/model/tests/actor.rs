@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use mmrag_core::{Choose, ImageSource, Message, Part, Prompt, Role, Sampling};
 use mmrag_model::{
-    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraLayer, LoraSpec, Policy, Precision,
+    ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraLayer, LoraSpec, Placement, Policy, Precision,
     save_safetensors, write_small_tokenizer,
 };
 use mmrag_ops::backward;
@@ -317,7 +317,7 @@ fn stored_16_bit_weights_give_what_their_values_give_in_f32() {
         let tensors: Vec<_> = random.vars().into_iter().map(narrow).collect();
         save_safetensors(dir.path().join("model.safetensors"), &tensors).unwrap();
         let stored = Policy::load(dir.path()).unwrap();
-        let widened = Policy::load_as(dir.path(), Precision::F32).unwrap();
+        let widened = Policy::load_as(dir.path(), &Placement::cpu(Precision::F32)).unwrap();
         let kept = |policy: &Policy| policy.vars().iter().any(|(_, var)| var.dtype() == dtype);
         assert!(kept(&stored) && !kept(&widened));
         let mut rng = ChaCha8Rng::seed_from_u64(7);

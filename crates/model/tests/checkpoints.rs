@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use mmrag_model::{
-    Forward, Packed, Precision, Segment, Vlm, VlmConfig, Weights, save_safetensors, text_positions,
+    Forward, Packed, Placement, Precision, Segment, Vlm, VlmConfig, Weights, save_safetensors,
+    text_positions,
 };
 
 /// One folder of each family; the second has an untied head and the published names.
@@ -19,7 +20,9 @@ fn in_project(name: &str) -> PathBuf {
 }
 
 fn load(dir: &Path) -> Result<Vlm, String> {
-    let load = || Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, Precision::Stored);
+    let load = || {
+        Vlm::load(VlmConfig::load(dir)?, &Weights::open(dir)?, &Placement::cpu(Precision::Stored))
+    };
     load().map_err(|error| error.to_string())
 }
 

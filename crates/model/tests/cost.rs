@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use mmrag_model::{ALL_TARGETS, Adapter, Cost, Grad, Group, LoraSpec, Policy, Precision};
+use mmrag_model::{
+    ALL_TARGETS, Adapter, Cost, Grad, Group, LoraSpec, Placement, Policy, Precision,
+};
 use mmrag_model::{Shared, Trained};
 use mmrag_ops::{backward, product_flops};
 
@@ -14,7 +16,7 @@ const TOLERANCE: f64 = 0.1;
 #[test]
 fn an_updates_operations_are_foreseen() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3_vl_tiny");
-    let policy = Policy::load_for_measurement(&dir, Precision::F32).unwrap();
+    let policy = Policy::load_for_measurement(&dir, &Placement::cpu(Precision::F32)).unwrap();
     let cost = Cost::read(&dir, Precision::F32).unwrap();
     let spec = LoraSpec { r: 4, alpha: 8.0, targets: ALL_TARGETS.map(str::to_owned).to_vec() };
     let adapter = Adapter::new(policy.vlm(), &spec, 0).unwrap();
@@ -46,7 +48,7 @@ fn an_updates_operations_are_foreseen() {
 fn trained_values_are_the_adapters() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3_vl_tiny");
     let cost = Cost::read(&dir, Precision::F32).unwrap();
-    let policy = Policy::load_for_measurement(&dir, Precision::F32).unwrap();
+    let policy = Policy::load_for_measurement(&dir, &Placement::cpu(Precision::F32)).unwrap();
     let spec = LoraSpec { r: 4, alpha: 8.0, targets: ALL_TARGETS.map(str::to_owned).to_vec() };
     let adapter = Adapter::new(policy.vlm(), &spec, 0).unwrap();
     let values: usize = adapter.vars().iter().map(|(_, var)| var.elem_count()).sum();

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use mmrag_model::{
-    ALL_TARGETS, Adapter, AdapterFile, Forward, LoraPair, LoraSpec, Packed, Picture, Precision,
-    Segment, TargetModules, Vlm, VlmConfig, Weights, save_safetensors, text_positions,
+    ALL_TARGETS, Adapter, AdapterFile, Forward, LoraPair, LoraSpec, Packed, Picture, Placement,
+    Precision, Segment, TargetModules, Vlm, VlmConfig, Weights, save_safetensors, text_positions,
 };
 use serde_json::{Value, json};
 
@@ -158,8 +158,12 @@ fn in_project(name: &str) -> PathBuf {
 
 fn model(name: &str) -> Vlm {
     let dir = in_project(name);
-    Vlm::load(VlmConfig::load(&dir).unwrap(), &Weights::open(&dir).unwrap(), Precision::Stored)
-        .unwrap()
+    Vlm::load(
+        VlmConfig::load(&dir).unwrap(),
+        &Weights::open(&dir).unwrap(),
+        &Placement::cpu(Precision::Stored),
+    )
+    .unwrap()
 }
 
 fn hidden(model: &Vlm, adapter: Option<&Adapter>) -> Vec<f32> {

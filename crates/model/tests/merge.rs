@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use mmrag_model::{
-    Adapter, AdapterFile, Forward, LoraPair, Packed, Precision, Segment, TargetModules, Vlm,
-    VlmConfig, Weights, merge, save_safetensors, text_positions,
+    Adapter, AdapterFile, Forward, LoraPair, Packed, Placement, Precision, Segment, TargetModules,
+    Vlm, VlmConfig, Weights, merge, save_safetensors, text_positions,
 };
 
 fn fixtures() -> PathBuf {
@@ -16,8 +16,12 @@ fn fixtures() -> PathBuf {
 }
 
 fn load(dir: &Path) -> Vlm {
-    Vlm::load(VlmConfig::load(dir).unwrap(), &Weights::open(dir).unwrap(), Precision::Stored)
-        .unwrap()
+    Vlm::load(
+        VlmConfig::load(dir).unwrap(),
+        &Weights::open(dir).unwrap(),
+        &Placement::cpu(Precision::Stored),
+    )
+    .unwrap()
 }
 
 fn hidden(model: &Vlm, adapter: Option<&Adapter>) -> Vec<f32> {

@@ -7,7 +7,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use mmrag_model::{Compared, Weights, check, save_safetensors};
+
+/// The GPU in builds for one; the CPU elsewhere.
+fn device() -> Device {
+    if cfg!(feature = "cuda") { Device::new_cuda(0).unwrap() } else { Device::Cpu }
+}
 
 fn fixtures() -> PathBuf {
     match std::env::var_os("MMRAG_FIXTURES") {
@@ -22,7 +28,7 @@ fn in_project(name: &str) -> PathBuf {
 
 fn check_folder(dir: &Path) {
     let name = dir.display();
-    let rows = check(dir, None, dir).unwrap();
+    let rows = check(dir, None, dir, &device()).unwrap();
     let off: Vec<&Compared> = rows.iter().filter(|row| !row.agrees()).collect();
     assert!(off.is_empty(), "{name}: {off:#?}");
     let n_tensors = Weights::open_file(dir.join("cases.safetensors")).unwrap().names().count();
@@ -69,7 +75,7 @@ fn every_folder_of_cases_agrees() {
     for entry in fs::read_dir(fixtures()).unwrap() {
         let dir = entry.unwrap().path();
         if dir.join("config.json").is_file() && dir.join("cases.safetensors").is_file() {
-            let rows = check(&dir, None, &dir).unwrap();
+            let rows = check(&dir, None, &dir, &device()).unwrap();
             let off: Vec<&Compared> = rows.iter().filter(|row| !row.agrees()).collect();
             assert!(off.is_empty(), "{}: {off:#?}", dir.display());
             checked += 1;
@@ -86,7 +92,10 @@ fn the_flat_config_is_the_same_model() {
         fs::copy(dir.join(name), copy.path().join(name)).unwrap();
     }
     fs::copy(dir.join("config.hub-style.json"), copy.path().join("config.json")).unwrap();
-    assert_eq!(check(copy.path(), None, &dir).unwrap(), check(&dir, None, &dir).unwrap());
+    assert_eq!(
+        check(copy.path(), None, &dir, &device()).unwrap(),
+        check(&dir, None, &dir, &device()).unwrap()
+    );
 }
 
 /// One number changed in the references, and an output that nobody knows: both are seen.
@@ -105,7 +114,7 @@ fn what_differs_or_is_not_known_does_not_agree() {
     for name in cases.names() {
         let whole = ["ids", "thw", "tokens"].iter().any(|end| name.ends_with(end));
         let tensor = if whole {
-            candle_core::Tensor::new(cases.i64(name).unwrap(), &candle_core::Device::Cpu).unwrap()
+            candle_core::Tensor::new(cases.i64(name).unwrap(), &Device::Cpu).unwrap()
         } else {
             cases.f32(name, cases.shape(name).unwrap()).unwrap()
         };
@@ -115,13 +124,13 @@ fn what_differs_or_is_not_known_does_not_agree() {
     let (_, loss) = tensors.iter().find(|(name, _)| name == "one_image.loss").unwrap().clone();
     tensors.push(("one_image.surprise".to_owned(), loss));
     save_safetensors(copy.path().join("cases.safetensors"), &tensors).unwrap();
-    let rows = check(&dir, None, copy.path()).unwrap();
+    let rows = check(&dir, None, copy.path(), &device()).unwrap();
     let off: Vec<(&str, &str)> = rows
         .iter()
         .filter(|row| !row.agrees())
         .map(|row| (row.case.as_str(), row.output.as_str()))
         .collect();
     assert_eq!(off, [("one_image", "loss"), ("one_image", "surprise")]);
-    let error = check(&dir, None, copy.path().join("nowhere")).unwrap_err().to_string();
+    let error = check(&dir, None, copy.path().join("nowhere"), &device()).unwrap_err().to_string();
     assert!(error.contains("cases.json"), "{error}");
 }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::reference;
+use crate::portable;
 use crate::simd::{exp, vectorised};
 use crate::slices::{input, values};
 
@@ -17,7 +17,7 @@ const BLOCK: usize = 16 * 1024;
 /// When the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if !gate.device().is_cpu() {
-        return reference::swiglu(gate, up);
+        return portable::swiglu(gate, up);
     }
     gate.contiguous()?.apply_op2(&up.contiguous()?, SwiGlu)
 }

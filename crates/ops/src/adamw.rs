@@ -144,16 +144,17 @@ impl AdamW {
             })
             .collect();
         let keep = 1.0 - lr * self.options.weight_decay;
-        let stepped = crate::side_by_side(&work, |(var, grad, moments)| -> Result<()> {
-            let grad = on_cpu(&grad.detach())?;
-            let shape = grad.dims2()?;
-            let mut moments = moments.lock().expect("no thread panics while it holds the lock");
-            let mean = &mut moments.mean;
-            let step = muon::direction(mean, &values(&grad)?, *momentum, scale as f32, shape)?;
-            let old = on_cpu(&var.as_detached_tensor())?;
-            let new = ((old * keep)? - (step * lr)?)?;
-            var.set(&new.to_device(var.device())?.to_dtype(var.dtype())?)
-        });
+        let stepped =
+            crate::side_by_side(&work, &Device::Cpu, |(var, grad, moments)| -> Result<()> {
+                let grad = on_cpu(&grad.detach())?;
+                let shape = grad.dims2()?;
+                let mut moments = moments.lock().expect("no thread panics while it holds the lock");
+                let mean = &mut moments.mean;
+                let step = muon::direction(mean, &values(&grad)?, *momentum, scale as f32, shape)?;
+                let old = on_cpu(&var.as_detached_tensor())?;
+                let new = ((old * keep)? - (step * lr)?)?;
+                var.set(&new.to_device(var.device())?.to_dtype(var.dtype())?)
+            });
         stepped.into_iter().collect()
     }
 

@@ -5,10 +5,11 @@
 //! the last bit.
 
 use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, Var, bail};
+use candle_core::{Result, Tensor, Var, bail};
+
+use crate::given::given1;
 
 thread_local! {
     /// Gradients of the variables inside checkpointed layers, while [`backward`] runs.
@@ -23,7 +24,7 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// When the layer fails, or `x` is not an `f32` tensor on the CPU.
+/// When the layer fails, or `x` is not an `f32` tensor.
 pub fn checkpoint(
     x: &Tensor,
     layer: impl Fn(&Tensor, bool) -> Result<Tensor> + Send + Sync + 'static,
@@ -31,7 +32,22 @@ pub fn checkpoint(
     let y = layer(&x.detach(), false)?.detach().contiguous()?;
     // Without a variable behind it, the operation would not be asked for gradients at all.
     let x = if x.track_op() { x.clone() } else { Var::from_tensor(x)?.into_inner() };
-    x.contiguous()?.apply_op1(Checkpoint { y: Mutex::new(Some(y)), layer })
+    given1("checkpoint", &x.contiguous()?, y, move |x, grad| {
+        if INNER.with_borrow(Option::is_none) {
+            bail!("checkpoint: use mmrag_ops::backward, or gradients would be lost")
+        }
+        let input = Var::from_tensor(&x.detach())?;
+        let y = layer(input.as_tensor(), true)?;
+        let mut gradients = (y * grad)?.sum_all()?.backward()?;
+        // candle also gives a gradient of the factor, and that holds on to all of the layer.
+        gradients.remove(grad);
+        let dx = gradients.remove(&input);
+        INNER.with_borrow_mut(|inner| match inner {
+            Some(inner) => inner.extend(gradients),
+            None => Ok(()),
+        })?;
+        Ok(dx)
+    })
 }
 
 /// The gradients of a scalar with respect to all variables behind it, those inside checkpointed
@@ -47,50 +63,6 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     let mut gradients = gradients?;
     gradients.extend(inner.unwrap_or_default())?;
     Ok(gradients)
-}
-
-struct Checkpoint<F> {
-    /// The result, until it is handed on.
-    y: Mutex<Option<Tensor>>,
-    layer: F,
-}
-
-impl<F: Fn(&Tensor, bool) -> Result<Tensor>> CustomOp1 for Checkpoint<F> {
-    fn name(&self) -> &'static str {
-        "checkpoint"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.y.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(y) = y else { bail!("checkpoint: the forward pass runs once") };
-        let (storage, layout) = y.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(CpuStorage::F32(values)) => {
-                let Some((start, end)) = layout.contiguous_offsets() else {
-                    bail!("checkpoint: expected a contiguous result")
-                };
-                Ok((CpuStorage::F32(values[start..end].to_vec()), layout.shape().clone()))
-            }
-            _ => bail!("checkpoint: expected an f32 tensor on the CPU, got {:?}", y.dtype()),
-        }
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        if INNER.with_borrow(Option::is_none) {
-            bail!("checkpoint: use mmrag_ops::backward, or gradients would be lost")
-        }
-        let input = Var::from_tensor(&x.detach())?;
-        let y = (self.layer)(input.as_tensor(), true)?;
-        let mut gradients = (y * grad)?.sum_all()?.backward()?;
-        // candle also gives a gradient of the factor, and that holds on to all of the layer.
-        gradients.remove(grad);
-        let dx = gradients.remove(&input);
-        INNER.with_borrow_mut(|inner| match inner {
-            Some(inner) => inner.extend(gradients),
-            None => Ok(()),
-        })?;
-        Ok(dx)
-    }
 }
 
 #[cfg(test)]

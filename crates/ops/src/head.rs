@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, b
 use rayon::prelude::*;
 
 use crate::gemm::{Matrix, Threads, product};
-use crate::reference;
+use crate::portable;
 use crate::simd::{exp, max, vectorised};
 use crate::slices::{input, values};
 use crate::weight::{Weight, WeightTensor};
@@ -49,7 +49,7 @@ pub fn logprob_head(
         return Ok(TokenScores { logprobs_t: none.clone(), entropy_t: none });
     }
     if !h_td.device().is_cpu() {
-        return reference::logprob_head(h_td, w_vd, targets, temperature);
+        return portable::logprob_head(h_td, w_vd, targets, temperature, chunk);
     }
     let op = Head {
         targets: targets.to_vec(),

@@ -1,9 +1,9 @@
 //! The differentiable operations that models and losses are written in.
 //!
 //! Each operation is a CPU kernel with its own backward pass, in `f32`, parallel over rows, and
-//! gives the same bits on any number of threads. On other devices the slow composite form of
-//! [`mod@reference`] runs, built from candle's own differentiable operations; the same forms are the
-//! oracles of this crate's property tests.
+//! gives the same bits on any number of threads. On other devices, NVIDIA GPUs under the feature
+//! `cuda`, the form of [`mod@portable`] runs, made of candle's operations. The slow composite forms
+//! of [`mod@reference`] are the oracles of this crate's property tests.
 //!
 //! Nothing here knows what a model is.
 //!
@@ -15,12 +15,14 @@ mod adamw;
 mod attention;
 mod checkpoint;
 mod gemm;
+mod given;
 mod head;
 mod linear;
 mod lora;
 mod muon;
 mod norm;
 mod parallel;
+pub mod portable;
 mod recycle;
 pub mod reference;
 mod rope;
@@ -40,7 +42,7 @@ pub use head::{TokenScores, logprob_head};
 pub use linear::linear;
 pub use lora::lora_linear;
 pub use norm::{layer_norm, rms_norm};
-pub use parallel::side_by_side;
+pub use parallel::{at_once, side_by_side};
 pub use recycle::Recycle;
 pub use rope::rope;
 pub use rows::write_rows;

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::gemm::{Matrix, Threads, new_product};
-use crate::reference;
+use crate::portable;
 use crate::simd::{add_scaled, vectorised};
 use crate::slices::{input, values};
 use crate::weight::{Weight, WeightTensor};
@@ -21,8 +21,7 @@ pub fn linear(x_td: &Tensor, w_nd: &Tensor, bias_n: Option<&Tensor>) -> Result<T
     match (bias_n, x_td.device().is_cpu()) {
         (None, true) => x_td.contiguous()?.apply_op2(w_nd, Linear),
         (Some(bias_n), true) => x_td.contiguous()?.apply_op3(w_nd, bias_n, BiasedLinear),
-        (None, false) => reference::linear(x_td, w_nd),
-        (Some(bias_n), false) => reference::linear(x_td, w_nd)?.broadcast_add(bias_n),
+        (_, false) => portable::linear(x_td, w_nd, bias_n),
     }
 }
 

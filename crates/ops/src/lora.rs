@@ -3,10 +3,10 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use crate::gemm::{Matrix, Threads, new_product, product};
+use crate::linear;
 use crate::linear::{times, transposed_times};
 use crate::slices::{input, values};
 use crate::weight::WeightTensor;
-use crate::{linear, reference};
 
 /// `y_tn = x_td w_ndᵀ + scale (x_td a_rdᵀ) b_nrᵀ`, where `w_nd` is frozen and may be
 /// of 16-bit numbers.
@@ -27,7 +27,7 @@ pub fn lora_linear(
         bail!("lora_linear: the base weight must be frozen")
     }
     if !x_td.device().is_cpu() {
-        let low = reference::linear(&reference::linear(x_td, a_rd)?, b_nr)?;
+        let low = linear(&linear(x_td, a_rd, None)?, b_nr, None)?;
         return linear(x_td, w_nd, None)? + (low * scale)?;
     }
     let op = LoraLinear { w_nd: w_nd.clone(), scale: scale as f32 };

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::reference;
+use crate::portable;
 use crate::simd::{dot, sum, vectorised};
 use crate::slices::{input, values};
 
@@ -17,7 +17,7 @@ const ROWS: usize = 32;
 /// When `w_d` is not as long as the last dimension of `x`.
 pub fn rms_norm(x: &Tensor, w_d: &Tensor, eps: f64) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return reference::rms_norm(x, w_d, eps);
+        return portable::rms_norm(x, w_d, eps);
     }
     x.contiguous()?.apply_op2(w_d, Norm { eps: eps as f32, centred: false })
 }
@@ -29,7 +29,7 @@ pub fn rms_norm(x: &Tensor, w_d: &Tensor, eps: f64) -> Result<Tensor> {
 /// When `w_d` or `b_d` is not as long as the last dimension of `x`.
 pub fn layer_norm(x: &Tensor, w_d: &Tensor, b_d: &Tensor, eps: f64) -> Result<Tensor> {
     if !x.device().is_cpu() {
-        return reference::layer_norm(x, w_d, b_d, eps);
+        return portable::layer_norm(x, w_d, b_d, eps);
     }
     let y = x.contiguous()?.apply_op2(w_d, Norm { eps: eps as f32, centred: true })?;
     y.broadcast_add(b_d)

@@ -6,17 +6,24 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use candle_core::Device;
+
 /// Runs `work` on each item and returns the results in the items' order.
 ///
-/// Several items run side by side, each on one thread of its own, as many at a time as the
-/// current thread pool has threads. A single item runs on all threads. As the operations of this
+/// On the CPU several items run side by side, each on one thread of its own, as many at a time as
+/// the current thread pool has threads. A single item runs on all threads; on other devices one
+/// item runs after another. As the operations of this
 /// crate give the same bits on any number of threads, so does this.
 ///
 /// # Panics
 ///
 /// When `work` panics.
-pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = rayon::current_num_threads().min(items.len());
+pub fn side_by_side<T: Sync, R: Send>(
+    items: &[T],
+    device: &Device,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let threads = at_once(device).min(items.len());
     if threads <= 1 {
         return items.iter().map(work).collect();
     }
@@ -45,6 +52,12 @@ pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// How many passes a device takes at a time: one a thread on the CPU; one elsewhere, where each has
+/// the device for itself and needs its memory.
+pub fn at_once(device: &Device) -> usize {
+    if device.is_cpu() { rayon::current_num_threads().max(1) } else { 1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,9 +67,9 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let items: Vec<usize> = (0..50).collect();
         let squares = pool.install(|| {
-            side_by_side(&items, |&i| {
+            side_by_side(&items, &Device::Cpu, |&i| {
                 assert_eq!(rayon::current_num_threads(), 1);
-                side_by_side(&[i, i], |&i| i * i)[1]
+                side_by_side(&[i, i], &Device::Cpu, |&i| i * i)[1]
             })
         });
         assert_eq!(squares, items.iter().map(|i| i * i).collect::<Vec<_>>());

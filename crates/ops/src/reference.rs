@@ -1,5 +1,5 @@
 //! The same operations composed of candle's own differentiable ones: slow, obvious, and the oracle
-//! of every fast kernel. They also serve devices for which no kernel is written.
+//! of every fast kernel.
 
 use candle_core::{D, DType, Result, Tensor};
 

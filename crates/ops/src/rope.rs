@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::reference;
+use crate::portable;
 use crate::simd::vectorised;
 use crate::slices::{input, values};
 
@@ -19,7 +19,7 @@ use crate::slices::{input, values};
 /// When the shapes do not fit.
 pub fn rope(x_thk: &Tensor, cos_tp: &Tensor, sin_tp: &Tensor) -> Result<Tensor> {
     if !x_thk.device().is_cpu() {
-        return reference::rope(x_thk, cos_tp, sin_tp);
+        return portable::rope(x_thk, cos_tp, sin_tp);
     }
     x_thk.contiguous()?.apply_op3(cos_tp, sin_tp, Rope)
 }

@@ -21,8 +21,11 @@ pub fn write_rows(buffer: &Tensor, new: &Tensor, rows: &[usize]) -> Result<()> {
         let width = buffer.dims()[1..].iter().product();
         return buffer.inplace_op2(&new.contiguous()?, &WriteRows { rows, width });
     }
-    for (index, &row) in rows.iter().enumerate() {
-        buffer.slice_set(&new.narrow(0, index, 1)?, 0, row)?;
+    // One copy for each run of rows that follow one another.
+    let mut index = 0;
+    for run in rows.chunk_by(|a, b| a + 1 == *b) {
+        buffer.slice_set(&new.narrow(0, index, run.len())?.contiguous()?, 0, run[0])?;
+        index += run.len();
     }
     Ok(())
 }

@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
-use mmrag_ops::{TokenScores, backward, side_by_side};
+use candle_core::{DType, Device, Tensor, Var};
+use mmrag_ops::{TokenScores, at_once, backward, side_by_side};
 use rayon::prelude::*;
 
 use crate::error::TrainError;
@@ -92,7 +92,8 @@ pub(crate) fn score<L: Learner>(
     view: View,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
     let passes = passes(learner, groups, how.tokens_per_pass);
-    let scored = side_by_side(&passes, |pass| -> Result<Vec<Vec<f64>>, TrainError> {
+    let device = device(&learner.vars());
+    let scored = side_by_side(&passes, &device, |pass| -> Result<Vec<Vec<f64>>, TrainError> {
         let groups = &groups[pass.clone()];
         let scores = learner
             .scores(groups, how.temperature, view)
@@ -128,9 +129,11 @@ pub(crate) fn gradients<L: Learner>(
     let passes = passes(learner, groups, how.tokens_per_pass);
     // As many passes are held at a time as run side by side; the order of all sums is that of the
     // passes, whatever the number of threads.
-    for wave in passes.chunks(rayon::current_num_threads().max(1)) {
-        let forward =
-            side_by_side(wave, |pass| learning_scores(learner, &groups[pass.clone()], how));
+    let device = device(&vars);
+    for wave in passes.chunks(at_once(&device)) {
+        let forward = side_by_side(wave, &device, |pass| {
+            learning_scores(learner, &groups[pass.clone()], how)
+        });
         let mut pulls = Vec::with_capacity(wave.len());
         for scores in forward {
             let (logprobs_t, values) = scores?;
@@ -140,12 +143,17 @@ pub(crate) fn gradients<L: Learner>(
         }
         let told = TrainError::tensor("backpropagate", how.step);
         let backward =
-            side_by_side(&pulls, |(logprobs_t, slopes_t)| pull_back(logprobs_t, slopes_t));
+            side_by_side(&pulls, &device, |(logprobs_t, slopes_t)| pull_back(logprobs_t, slopes_t));
         let backward = backward.into_iter().collect::<candle_core::Result<Vec<_>>>();
         let sum = backward.and_then(|passes| add(&mut gradients, &passes, &vars));
         sum.map_err(told)?;
     }
     Ok(gradients)
+}
+
+/// Where the learner's passes run: where its variables lie.
+fn device(vars: &[(String, Var)]) -> Device {
+    vars.first().map_or(Device::Cpu, |(_, var)| var.device().clone())
 }
 
 /// Adds the gradients of passes to `total`, in the passes' order.

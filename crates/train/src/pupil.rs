@@ -128,7 +128,7 @@ impl Pupil<'_> {
         }
         let weights = Weights::open(folder)?;
         for (name, var) in self.vars() {
-            var.set(&weights.f32(&name, var.dims())?)?;
+            var.set(&weights.f32(&name, var.dims())?.to_device(var.device())?)?;
         }
         Ok(())
     }

@@ -8,8 +8,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use mmrag_model::{Compared, Weights};
 use mmrag_train::check_update;
+
+/// The GPU in builds for one; the CPU elsewhere.
+fn device() -> Device {
+    if cfg!(feature = "cuda") { Device::new_cuda(0).unwrap() } else { Device::Cpu }
+}
 
 fn fixtures() -> PathBuf {
     match std::env::var_os("MMRAG_FIXTURES") {
@@ -20,7 +26,7 @@ fn fixtures() -> PathBuf {
 
 fn check_family(family: &str) {
     let folder = fixtures().join(format!("{family}_update"));
-    let rows = check_update(fixtures().join(family), &folder).unwrap();
+    let rows = check_update(fixtures().join(family), &folder, &device()).unwrap();
     let off: Vec<&Compared> = rows.iter().filter(|row| !row.agrees()).collect();
     assert!(off.is_empty(), "{off:#?}");
     let count = |output: &str| rows.iter().filter(|row| row.output == output).count();
@@ -59,7 +65,7 @@ fn every_folder_of_updates_agrees() {
         let Ok(text) = fs::read_to_string(folder.join("update.json")) else { continue };
         let told: serde_json::Value = serde_json::from_str(&text).unwrap();
         let model = fixtures().join(told["model"].as_str().unwrap());
-        let rows = check_update(model, &folder).unwrap();
+        let rows = check_update(model, &folder, &device()).unwrap();
         let off: Vec<&Compared> = rows.iter().filter(|row| !row.agrees()).collect();
         assert!(off.is_empty(), "{}: {off:#?}", folder.display());
         checked += 1;
@@ -89,7 +95,7 @@ fn another_rule_or_number_does_not_agree() {
     let off = |key: &str, value: f64| -> Vec<String> {
         let copy = tempfile::tempdir().unwrap();
         changed(copy.path(), key, value);
-        let rows = check_update(&model, copy.path()).unwrap();
+        let rows = check_update(&model, copy.path(), &device()).unwrap();
         let off = rows.into_iter().filter(|row| !row.agrees());
         off.map(|row| format!("{}: {}", row.case, row.output)).collect()
     };
@@ -104,9 +110,9 @@ fn another_rule_or_number_does_not_agree() {
 fn a_folder_that_cannot_be_checked_is_named() {
     let model = fixtures().join("qwen3_vl_tiny");
     let folder = fixtures().join("qwen3_vl_tiny_update");
-    let error = check_update(&model, &model).unwrap_err().to_string();
+    let error = check_update(&model, &model, &device()).unwrap_err().to_string();
     assert!(error.contains("update.json"), "{error}");
     let other = fixtures().join("qwen2_5_vl_tiny");
-    let error = check_update(&other, &folder).unwrap_err().to_string();
+    let error = check_update(&other, &folder, &device()).unwrap_err().to_string();
     assert!(error.contains("adapter_init") && error.contains("qwen3_vl_tiny"), "{error}");
 }

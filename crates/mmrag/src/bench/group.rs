@@ -54,7 +54,7 @@ pub(crate) fn group(
     let part = |of: fn(&Round) -> f64| rounds.median(done.iter().map(of));
     let update_s = part(Round::seconds);
     let computed: usize = groups.iter().map(group_tokens).sum();
-    let (flops, rate) = (done[0].flops as f64 / update_s, product_rate()?);
+    let (flops, rate) = (done[0].flops as f64 / update_s, product_rate(policy.device())?);
     Ok(json!({
         "params": parameters(policy),
         "prompt": size,
@@ -176,15 +176,18 @@ impl Update<'_> {
         let slopes: Vec<f32> = (0..n).map(|at| advantage(at) / n as f32).collect();
         let slopes_t = Tensor::from_vec(slopes, n, scores.logprobs_t.device())?;
         let loss = (scores.logprobs_t * &slopes_t)?.sum_all()?;
+        self.policy.device().synchronize()?;
         let forward = start.elapsed().as_secs_f64();
         let live_bytes = crate::ALLOCATOR.live_bytes().saturating_sub(before);
         let start = Instant::now();
         let mut gradients = backward(&loss).context("failed to backpropagate")?;
         gradients.remove(&slopes_t);
         drop(loss);
+        self.policy.device().synchronize()?;
         let backward = start.elapsed().as_secs_f64();
         let start = Instant::now();
         optimizer.step(&gradients, RATE, Some(1.0)).context("failed to update the weights")?;
+        self.policy.device().synchronize()?;
         let optimizer = start.elapsed().as_secs_f64();
         Ok(Round { forward, backward, optimizer, live_bytes, flops: product_flops() - flops })
     }

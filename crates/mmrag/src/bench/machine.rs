@@ -9,23 +9,27 @@ use mmrag_ops::linear;
 const SHAPES: [(usize, usize, usize); 3] =
     [(512, 1024, 1024), (1024, 1024, 1024), (1024, 2048, 2048)];
 
+/// The same for GPUs, which smaller ones do not fill.
+const LARGE: (usize, usize, usize) = (8192, 8192, 8192);
+
 /// How often each shape is timed.
 const ROUNDS: usize = 5;
 
-/// Floating-point operations a second of the fastest f32 matrix product on all threads.
+/// Floating-point operations a second of the fastest f32 matrix product on the device.
 ///
 /// # Errors
 ///
 /// When memory is out.
-pub(super) fn product_rate() -> anyhow::Result<f64> {
+pub(super) fn product_rate(device: &Device) -> anyhow::Result<f64> {
     let mut best = 0.0f64;
-    for (m, k, n) in SHAPES {
-        let device = &Device::Cpu;
+    let large = (!device.is_cpu()).then_some(LARGE);
+    for (m, k, n) in SHAPES.into_iter().chain(large) {
         let x = Tensor::ones((m, k), DType::F32, device)?;
         let w = Tensor::ones((n, k), DType::F32, device)?;
         for _ in 0..ROUNDS {
             let start = Instant::now();
             linear(&x, &w, None)?;
+            device.synchronize()?;
             best = best.max(2.0 * (m * k * n) as f64 / start.elapsed().as_secs_f64());
         }
     }

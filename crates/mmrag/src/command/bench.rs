@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use mmrag_model::{Cost, ImageProcessor, Policy, Precision, Shared, Trained};
+use mmrag_model::{Cost, ImageProcessor, Placement, Policy, Precision, Shared, Trained};
 use serde_json::Value;
 
 use super::Ended;
 use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
 use crate::bench::{self, PromptSize, Rounds, Training};
+use crate::device::device;
 use crate::{output, predict};
 
 /// Times the parts.
@@ -234,6 +235,7 @@ impl GrpoCommand {
 /// Loads a model for measurements.
 fn measured(folder: Option<&PathBuf>, precision: Precision) -> anyhow::Result<Policy> {
     let folder = model_folder(folder.map(PathBuf::as_path))?;
-    Policy::load_for_measurement(&folder, precision)
+    let placement = Placement { precision, device: device().clone() };
+    Policy::load_for_measurement(&folder, &placement)
         .with_context(|| format!("failed to load the model {}", folder.display()))
 }

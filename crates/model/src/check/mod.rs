@@ -10,7 +10,7 @@ mod case;
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use mmrag_ops::{backward, linear, logprob_head};
 
 use crate::adapter::Adapter;
@@ -18,7 +18,7 @@ use crate::config::VlmConfig;
 use crate::error::ModelError;
 use crate::processor::ImageProcessor;
 use crate::vlm::{Forward, Grad, Packed, Picture, Segment, VisionFeatures, Vlm};
-use crate::weights::{Precision, Weights, read_json};
+use crate::weights::{Placement, Precision, Weights, read_json};
 use case::{Case, segment};
 
 /// Largest difference of a pixel value; neighbouring 8-bit colours are 8e-3 apart.
@@ -56,7 +56,7 @@ impl Compared {
 
 /// Compares every tensor of a folder of cases with what the model in another folder makes, with an
 /// adapter on or without one. Gradients are those of the model's own weights, so that with an
-/// adapter none are compared.
+/// adapter none are compared. All is computed on `device`.
 ///
 /// # Errors
 ///
@@ -65,6 +65,7 @@ pub fn check(
     model: impl AsRef<Path>,
     adapter: Option<&Path>,
     cases: impl AsRef<Path>,
+    device: &Device,
 ) -> Result<Vec<Compared>, ModelError> {
     let (dir, cases) = (model.as_ref(), cases.as_ref());
     if let Some(adapter) = adapter {
@@ -79,7 +80,8 @@ pub fn check(
     // Only f32 weights have gradients; without any, a checkpoint is compared as it is used.
     let has_gradients = adapter.is_none() && outputs.names().any(|name| name.contains(".grad."));
     let precision = if has_gradients { Precision::F32 } else { Precision::Stored };
-    let model = Vlm::load(config, &weights, precision)?;
+    let placement = Placement { precision, device: device.clone() };
+    let model = Vlm::load(config, &weights, &placement)?;
     let adapter = adapter.map(|folder| Adapter::load(folder, &model)).transpose()?;
     let mut rows = vec![];
     for (index, listed) in listed.iter().enumerate() {

@@ -11,7 +11,7 @@ mod positions;
 mod text;
 mod vision;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 pub use cache::Cache;
 pub use pack::{Packed, Segment};
@@ -22,7 +22,7 @@ pub use vision::{Picture, VisionFeatures};
 
 use crate::config::VlmConfig;
 use crate::error::ModelError;
-use crate::weights::{Precision, Weights};
+use crate::weights::{Placement, Weights};
 use params::Params;
 use text::TextDecoder;
 use vision::VisionTower;
@@ -45,14 +45,14 @@ impl Vlm {
     pub fn load(
         config: VlmConfig,
         weights: &Weights,
-        precision: Precision,
+        placement: &Placement,
     ) -> Result<Self, ModelError> {
         let foreseen = Self::build(config, Params::from_headers(weights))?;
         if foreseen.config.tie_word_embeddings {
             weights.skip("lm_head.weight");
         }
         weights.finish()?;
-        Self::build(foreseen.config, Params::from_weights(weights, precision))
+        Self::build(foreseen.config, Params::from_weights(weights, placement))
     }
 
     /// Draws weights: normal with deviation `scale` for matrices, ones and zeros for norms and
@@ -86,6 +86,11 @@ impl Vlm {
     /// The model's shape.
     pub fn config(&self) -> &VlmConfig {
         &self.config
+    }
+
+    /// Where the weights lie.
+    pub fn device(&self) -> &Device {
+        self.params[0].var().device()
     }
 
     /// All weights, each once, in a fixed order.

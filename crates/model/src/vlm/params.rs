@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::adapter::Adapter;
 use crate::error::ModelError;
-use crate::weights::{Precision, Weights};
+use crate::weights::{Placement, Precision, Weights};
 
 /// Which variables a forward pass keeps track of for a backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub(super) struct Params<'a> {
 }
 
 enum Source<'a> {
-    Weights(&'a Weights, Precision),
+    Weights(&'a Weights, &'a Placement),
     /// Nothing is read: the weights are placeholders, and only what the headers say is checked.
     Headers(&'a Weights),
     Random {
@@ -163,8 +163,8 @@ pub enum Start {
 }
 
 impl<'a> Params<'a> {
-    pub(super) fn from_weights(weights: &'a Weights, precision: Precision) -> Self {
-        Self { source: Source::Weights(weights, precision), all: vec![], slots: vec![] }
+    pub(super) fn from_weights(weights: &'a Weights, placement: &'a Placement) -> Self {
+        Self { source: Source::Weights(weights, placement), all: vec![], slots: vec![] }
     }
 
     /// Checks that every weight is there, in the right shape and type, without reading any.
@@ -218,11 +218,12 @@ impl<'a> Params<'a> {
 
     fn take(&mut self, name: &str, shape: &[usize], start: Start) -> Result<Param, ModelError> {
         let var = match &self.source {
-            // A vector is a norm's or a bias.
-            Source::Weights(weights, _) if shape.len() < 2 => {
-                weights.var(name, shape, Precision::F32)?
+            Source::Weights(weights, placement) => {
+                // A vector is a norm's or a bias.
+                let is_vector = shape.len() < 2;
+                let precision = if is_vector { Precision::F32 } else { placement.precision };
+                placed(weights.var(name, shape, precision)?, &placement.device)?
             }
-            Source::Weights(weights, precision) => weights.var(name, shape, *precision)?,
             Source::Headers(weights) => {
                 weights.foresee(name, shape)?;
                 Var::zeros(0, DType::F32, &Device::Cpu)?
@@ -237,6 +238,14 @@ impl<'a> Params<'a> {
         self.all.push(param.clone());
         Ok(param)
     }
+}
+
+/// A variable on a device; no copy is made where it lies there.
+fn placed(var: Var, device: &Device) -> Result<Var, ModelError> {
+    if var.device().same_device(device) {
+        return Ok(var);
+    }
+    Ok(Var::from_tensor(&var.to_device(device)?)?)
 }
 
 /// A weight that depends on the seed and its own name alone.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use crate::reference;
+use crate::portable;
 use crate::slices::{input, values};
 
 pub use plan::{AttentionPlan, Own, QuerySpan};
@@ -38,7 +38,7 @@ pub fn attention(
     scale: f64,
 ) -> Result<Tensor> {
     if !q_thk.device().is_cpu() {
-        return reference::attention(q_thk, k_sgk, v_sgk, plan, scale);
+        return portable::attention(q_thk, k_sgk, v_sgk, plan, scale);
     }
     let op = Attention { plan: Arc::clone(plan), scale: scale as f32 };
     q_thk.contiguous()?.apply_op3(&k_sgk.contiguous()?, &v_sgk.contiguous()?, op)

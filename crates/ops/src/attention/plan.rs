@@ -113,6 +113,23 @@ impl AttentionPlan {
         &self.spans
     }
 
+    /// For each of some queries, the ranges of keys that it sees.
+    pub(crate) fn seen_by(&self, queries: Range<usize>) -> Vec<Vec<Range<usize>>> {
+        let mut seen = vec![vec![]; queries.len()];
+        for span in &self.spans {
+            let first = span.queries.start.max(queries.start);
+            for query in first..span.queries.end.min(queries.end) {
+                let own = match span.own {
+                    Own::None => None,
+                    Own::Causal(start) => Some(start..start + query - span.queries.start + 1),
+                };
+                let all = span.seen.iter().cloned().chain(own);
+                seen[query - queries.start] = all.filter(|range| !range.is_empty()).collect();
+            }
+        }
+        seen
+    }
+
     /// Rows of queries the plan speaks of: one more than the largest.
     pub fn queries(&self) -> usize {
         self.queries

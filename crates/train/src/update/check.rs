@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use mmrag_model::{Adapter, Compared};
 use mmrag_task::StageName;
 
@@ -24,7 +24,7 @@ const GRADIENTS: f64 = 1e-3;
 const FAR: f64 = 1e-3;
 
 /// Updates the adapter of a folder of reference updates, on the model of another folder, as often
-/// as the reference did, and compares every number of it. The tolerances are the fixtures'.
+/// as the reference did, on `device`, and compares every number of it. The tolerances are the fixtures'.
 ///
 /// # Errors
 ///
@@ -33,11 +33,12 @@ const FAR: f64 = 1e-3;
 pub fn check_update(
     model: impl AsRef<Path>,
     folder: impl AsRef<Path>,
+    device: &Device,
 ) -> Result<Vec<Compared>, TrainError> {
     let (model, folder) = (model.as_ref(), folder.as_ref());
     let told = Told::read(folder)?;
     let numbers = Numbers::open(folder)?;
-    let learner = OnePrompt::load(model, folder, &told, &numbers)?;
+    let learner = OnePrompt::load(model, folder, &told, &numbers, device)?;
     let mut table = Table::default();
     let settings = settings(&told);
     let replies = given_replies(&numbers, &mut table)?;
@@ -231,5 +232,5 @@ fn relative(ours: &Tensor, theirs: &Tensor) -> candle_core::Result<f64> {
     if ours.dims() != theirs.dims() {
         return Ok(f64::INFINITY);
     }
-    Ok(norm(&(ours - theirs)?)? / norm(theirs)?.max(1e-12))
+    Ok(norm(&(ours.to_device(theirs.device())? - theirs)?)? / norm(theirs)?.max(1e-12))
 }

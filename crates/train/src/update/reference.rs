@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use mmrag_core::{Completion, EngineError, Prompt, Sampling};
 use mmrag_model::{
-    Adapter, Forward, Grad, ModelError, Packed, Picture, Precision, Segment, Vlm, VlmConfig,
-    Weights, reference_prompt, text_positions,
+    Adapter, Forward, Grad, ModelError, Packed, Picture, Placement, Precision, Segment, Vlm,
+    VlmConfig, Weights, reference_prompt, text_positions,
 };
 use mmrag_ops::{TokenScores, logprob_head};
 use serde::Deserialize;
@@ -128,8 +128,10 @@ impl OnePrompt {
         folder: &Path,
         told: &Told,
         numbers: &Numbers,
+        device: &Device,
     ) -> Result<Self, TrainError> {
-        let vlm = Vlm::load(VlmConfig::load(model)?, &Weights::open(model)?, Precision::F32)?;
+        let placement = Placement { precision: Precision::F32, device: device.clone() };
+        let vlm = Vlm::load(VlmConfig::load(model)?, &Weights::open(model)?, &placement)?;
         let adapter = Adapter::load(folder.join("adapter_init"), &vlm)?;
         let beside = folder.parent().unwrap_or(Path::new("")).join(&told.model);
         let places: [PathBuf; 3] = [folder.to_owned(), model.to_owned(), beside];
