@@ -10,7 +10,7 @@ use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retrieve
 use mmrag_task::{PromptStyle, Stage};
 use serde::Serialize;
 
-use crate::device::device;
+use crate::host::host;
 use crate::notes::{Keep, Notes};
 use crate::{hub, weights};
 
@@ -232,9 +232,7 @@ pub(crate) fn model_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 ///
 /// When it does not hold a model that is built.
 pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
-    let placement = Placement { precision: Precision::Stored, device: device().clone() };
-    Policy::load_as(folder, &placement)
-        .with_context(|| format!("failed to load the model {}", folder.display()))
+    load(folder, Precision::Stored)
 }
 
 /// Loads a model's folder in f32, so that the whole model can be trained.
@@ -243,9 +241,20 @@ pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
 ///
 /// When it does not hold a model that is built.
 pub(crate) fn load_trainable(folder: &Path) -> anyhow::Result<Policy> {
-    let placement = Placement { precision: Precision::F32, device: device().clone() };
-    Policy::load_as(folder, &placement)
-        .with_context(|| format!("failed to load the model {}", folder.display()))
+    load(folder, Precision::F32)
+}
+
+fn load(folder: &Path, precision: Precision) -> anyhow::Result<Policy> {
+    let host = host();
+    let placement = Placement { precision, device: host.device.clone() };
+    let policy = Policy::load_as(folder, &placement)
+        .with_context(|| format!("failed to load the model {}", folder.display()))?;
+    match &host.picture_features {
+        Some(place) => policy
+            .with_features_in(place)
+            .context("failed to open the folder of --picture-features"),
+        None => Ok(policy),
+    }
 }
 
 /// Refuses an adapter that does not fit a model's folder, before either is read.

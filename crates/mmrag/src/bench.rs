@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-pub(crate) use answer::answers;
+pub(crate) use answer::{CandidateCount, answers};
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
 

@@ -11,8 +11,8 @@ mod command;
 mod dataset;
 mod demo;
 mod dev;
-mod device;
 mod evaluating;
+mod host;
 mod hub;
 mod lessons;
 mod notes;
@@ -35,21 +35,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use command::Ended;
-use device::DeviceChoice;
+use host::HostArgs;
 
 /// Answers questions over pictures, texts and tables, and explains every answer.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
-    /// Where models run: `cpu`, `cuda` or `cuda:N` (in builds with the feature `cuda`), or `auto`
-    #[arg(
-        long,
-        global = true,
-        value_name = "DEVICE",
-        default_value = "auto",
-        hide_default_value = true
-    )]
-    device: DeviceChoice,
+    #[command(flatten)]
+    host: HostArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -84,7 +77,7 @@ static ALLOCATOR: mmrag_ops::Recycle<mimalloc::MiMalloc> =
 fn main() -> ExitCode {
     mmrag_ops::quiet_candle();
     let cli = Cli::parse();
-    let ended = device::choose(cli.device).and_then(|()| match cli.command {
+    let ended = host::choose(cli.host).and_then(|()| match cli.command {
         Command::Demo(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Data(command) => command.run(),

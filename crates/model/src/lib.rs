@@ -9,6 +9,7 @@ mod config;
 mod cost;
 mod encoded;
 mod error;
+mod feature_store;
 mod marks;
 mod merge;
 mod picture_file;

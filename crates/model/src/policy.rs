@@ -13,6 +13,7 @@ use crate::adapter::Adapter;
 use crate::config::VlmConfig;
 use crate::encoded::{Encoded, EncodedImage};
 use crate::error::ModelError;
+use crate::feature_store::FeatureStore;
 use crate::processor::{ImageHash, ImageProcessor};
 use crate::tokenizer::ChatTokenizer;
 use crate::vlm::{Forward, Grad, Picture, VisionFeatures, Vlm, image_positions, text_positions};
@@ -48,6 +49,7 @@ pub struct Policy {
     processor: ImageProcessor,
     dir: PathBuf,
     seen: Mutex<Seen>,
+    store: Option<FeatureStore>,
 }
 
 /// Features of pictures under the current weights.
@@ -123,7 +125,19 @@ impl Policy {
 
     fn assemble(vlm: Vlm, parts: Parts, dir: &Path) -> Self {
         let Parts { tokenizer, processor, .. } = parts;
-        Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default() }
+        Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default(), store: None }
+    }
+
+    /// Keeps the features of pictures in a folder on disk too, and takes them from there: a picture
+    /// is then looked at once by all runs with this vision tower. What the tower says while it is
+    /// trained or adapted is not kept.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made.
+    pub fn with_features_in(mut self, folder: impl AsRef<Path>) -> Result<Self, ModelError> {
+        self.store = Some(FeatureStore::open(folder.as_ref(), &self.vlm, &self.processor)?);
+        Ok(self)
     }
 
     /// Writes the model as a folder like the one it came from, the weights in the precision they have.
@@ -310,19 +324,32 @@ impl Policy {
                 }
             }
         }
-        let pictures: Vec<_> = new.iter().map(|image| &*image.picture).collect();
-        // The adapter changes the text decoder alone.
-        let bare = Forward::untracked(None);
-        let features = self.vlm.see(&bare, &pictures)?;
-        for (image, features) in new.iter().zip(features) {
-            let features = Arc::new(features);
+        for (image, features) in new.iter().zip(self.look(&new)?) {
             self.seen().keep(image.hash, Arc::clone(&features));
             fresh.insert(image.hash, features);
         }
         Ok(images.iter().map(|image| Arc::clone(&fresh[&image.hash])).collect())
     }
 
-    /// Forgets the features of all pictures.
+    /// The features of pictures that are not in memory: from the disk, or as the tower says. The
+    /// adapter changes the text decoder alone.
+    fn look(&self, new: &[&EncodedImage]) -> Result<Vec<Arc<VisionFeatures>>, ModelError> {
+        let kept = |image: &EncodedImage| self.store.as_ref()?.load(&image.hash, self.device());
+        let mut found: Vec<_> = new.iter().map(|image| kept(image)).collect();
+        let missing = new.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let pictures: Vec<_> = missing.map(|(image, _)| &*image.picture).collect();
+        let mut seen = self.vlm.see(&Forward::untracked(None), &pictures)?.into_iter();
+        for (image, features) in new.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            let told = seen.next().expect("the tower tells of each picture");
+            if let Some(store) = &self.store {
+                store.save(&image.hash, &told)?;
+            }
+            *features = Some(told);
+        }
+        Ok(found.into_iter().flatten().map(Arc::new).collect())
+    }
+
+    /// Forgets the features of all pictures that are in memory.
     pub fn forget_pictures(&self) {
         *self.seen() = Seen::default();
     }

@@ -480,6 +480,11 @@ impl SavedTensor {
     }
 }
 
+/// The values of a tensor as a safetensors file would hold them.
+pub(crate) fn tensor_bytes(tensor: &Tensor) -> Result<Vec<u8>, ModelError> {
+    Ok(SavedTensor::new(tensor)?.bytes()?)
+}
+
 impl View for SavedTensor {
     fn dtype(&self) -> Dtype {
         self.dtype

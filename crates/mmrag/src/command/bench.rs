@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::Ended;
 use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
-use crate::bench::{self, PromptSize, Rounds, Training};
-use crate::device::device;
+use crate::bench::{self, CandidateCount, PromptSize, Rounds, Training};
+use crate::host::host;
 use crate::{output, predict};
 
 /// Times the parts.
@@ -139,11 +139,14 @@ fn at_least(least: usize, text: &str) -> Result<usize, String> {
 
 /// Times answers.
 #[derive(Args)]
-#[command(after_help = "Example:\n  mmrag bench answer --threshold 0.5")]
+#[command(after_help = "Example:\n  mmrag bench answer --candidates 12 --images 4")]
 pub(crate) struct AnswerCommand {
     /// Candidates of each question
     #[arg(long, value_name = "N", default_value_t = 12)]
     candidates: usize,
+    /// Pictures among them; as they come if absent
+    #[arg(long, value_name = "N")]
+    images: Option<usize>,
     #[command(flatten)]
     rounds: RoundArgs,
     #[command(flatten)]
@@ -181,7 +184,8 @@ impl BenchCommand {
                 let policy = arguments.policy()?;
                 let answerer = Answerer::new(&policy, &arguments)?;
                 let rounds = command.rounds.rounds();
-                output::json(&bench::answers(&answerer, command.candidates, rounds)?)?;
+                let count = CandidateCount { all: command.candidates, images: command.images };
+                output::json(&bench::answers(&answerer, count, rounds)?)?;
             }
         }
         Ok(Ended::Done)
@@ -235,7 +239,7 @@ impl GrpoCommand {
 /// Loads a model for measurements.
 fn measured(folder: Option<&PathBuf>, precision: Precision) -> anyhow::Result<Policy> {
     let folder = model_folder(folder.map(PathBuf::as_path))?;
-    let placement = Placement { precision, device: device().clone() };
+    let placement = Placement { precision, device: host().device.clone() };
     Policy::load_for_measurement(&folder, &placement)
         .with_context(|| format!("failed to load the model {}", folder.display()))
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Ended;
 use super::generate::GenerateCommand;
 use crate::answerer::{MODEL_HELP, NEEDED_MODEL_HELP, model_folder};
-use crate::device::device;
+use crate::host::host;
 use crate::notes::Notes;
 use crate::published::{self, Published};
 use crate::{output, small_model};
@@ -217,14 +217,14 @@ impl CheckCommand {
     fn compare(&self) -> anyhow::Result<Vec<Compared>> {
         let model = model_folder(Some(&self.model))?;
         if !self.cases.join("update.json").is_file() {
-            return Ok(check(&model, self.adapter.as_deref(), &self.cases, device())?);
+            return Ok(check(&model, self.adapter.as_deref(), &self.cases, &host().device)?);
         }
         ensure!(
             self.adapter.is_none(),
             "{} holds an update of its own adapter: leave --adapter out",
             self.cases.display()
         );
-        Ok(check_update(&model, &self.cases, device())?)
+        Ok(check_update(&model, &self.cases, &host().device)?)
     }
 }
 

@@ -1,11 +1,34 @@
-//! Which device the models of this process run on: a property of the process, as the number of its
-//! threads is. Libraries are given it as a value.
+//! What of the machine this process uses for its models: the device, and a folder for features of
+//! pictures. It is a property of the process, as the number of its threads is; libraries are given
+//! it as values.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
 use candle_core::Device;
+use clap::Args;
+
+/// What every command takes that runs a model.
+#[derive(Args, Debug)]
+pub(crate) struct HostArgs {
+    /// Where models run: `cpu`, `cuda` or `cuda:N` (in builds with the feature `cuda`), or `auto`
+    #[arg(
+        long,
+        global = true,
+        value_name = "DEVICE",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    device: DeviceChoice,
+    /// On a GPU, multiply f32 matrices in TF32: faster, with ten bits of each number instead of 23
+    #[arg(long, global = true)]
+    tf32: bool,
+    /// Keep what the model's vision tower says of pictures here, for later runs too
+    #[arg(long, global = true, value_name = "DIR")]
+    picture_features: Option<PathBuf>,
+}
 
 /// Where models run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,15 +59,32 @@ impl FromStr for DeviceChoice {
     }
 }
 
-static DEVICE: OnceLock<Device> = OnceLock::new();
+/// What this process uses.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Where models run.
+    pub(crate) device: Device,
+    /// Where features of pictures are kept on disk, if they are.
+    pub(crate) picture_features: Option<PathBuf>,
+}
 
-/// Settles the device, once, before any model is loaded.
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// Settles what is used, once, before any model is loaded.
 ///
 /// # Errors
 ///
 /// When there is no such device.
-pub(crate) fn choose(choice: DeviceChoice) -> anyhow::Result<()> {
-    let device = match choice {
+pub(crate) fn choose(arguments: HostArgs) -> anyhow::Result<()> {
+    let HostArgs { device, tf32, picture_features } = arguments;
+    candle_core::cuda::set_gemm_reduced_precision_f32(tf32);
+    let host = Host { device: open(device)?, picture_features };
+    // A second choice in one process would be of our own making.
+    HOST.set(host).map_err(|_| anyhow::anyhow!("the device was chosen before"))
+}
+
+fn open(choice: DeviceChoice) -> anyhow::Result<Device> {
+    Ok(match choice {
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Auto => Device::cuda_if_available(0).unwrap_or(Device::Cpu),
         DeviceChoice::Cuda(_) if !cfg!(feature = "cuda") => {
@@ -55,14 +95,12 @@ pub(crate) fn choose(choice: DeviceChoice) -> anyhow::Result<()> {
         }
         DeviceChoice::Cuda(number) => Device::new_cuda(number)
             .with_context(|| format!("failed to open GPU {number}; `nvidia-smi` lists them"))?,
-    };
-    // A second choice in one process would be of our own making.
-    DEVICE.set(device).map_err(|_| anyhow::anyhow!("the device was chosen before"))
+    })
 }
 
-/// The device that was chosen; the CPU if none was.
-pub(crate) fn device() -> &'static Device {
-    DEVICE.get_or_init(|| Device::Cpu)
+/// What was chosen; the CPU and no folder if nothing was.
+pub(crate) fn host() -> &'static Host {
+    HOST.get_or_init(|| Host { device: Device::Cpu, picture_features: None })
 }
 
 #[cfg(test)]
