@@ -1,8 +1,11 @@
 //! Which keys each query sees.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use candle_core::{Result, bail};
+
+use crate::portable::Blocks;
 
 /// Which keys each query of a packed batch sees.
 ///
@@ -23,6 +26,8 @@ pub struct AttentionPlan {
     components: Vec<Vec<usize>>,
     queries: usize,
     keys: usize,
+    /// What the form for other devices makes of it, once for all layers.
+    pub(crate) blocks: OnceLock<Blocks>,
 }
 
 /// Queries in a row that see the same keys before their own.
@@ -74,7 +79,7 @@ impl AttentionPlan {
         let queries = spans.iter().map(|span| span.queries.end).max().unwrap_or(0);
         let keys = spans.iter().flat_map(QuerySpan::key_ranges).map(|r| r.end).max().unwrap_or(0);
         let components = components(&spans);
-        Ok(Self { spans, components, queries, keys })
+        Ok(Self { spans, components, queries, keys, blocks: OnceLock::new() })
     }
 
     /// Causal sequences one after another, each alone.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DeviceLocation, Result, Tensor};
 
 use crate::attention::AttentionPlan;
 use crate::gemm::count_flops;
@@ -48,7 +48,20 @@ struct Whole<'a> {
     scale: f64,
 }
 
+/// How the queries of a plan are cut. The masks lie on the device, and making them takes longer than
+/// using them, so a plan keeps them.
+#[derive(Clone, Debug)]
+pub(crate) struct Blocks {
+    /// Queries in all.
+    t: usize,
+    /// Queries of a block.
+    n: usize,
+    device: DeviceLocation,
+    list: Arc<Vec<Block>>,
+}
+
 /// Queries in a row, and the keys that may concern them.
+#[derive(Debug)]
 struct Block {
     queries: Range<usize>,
     keys: Range<usize>,
@@ -66,10 +79,21 @@ impl<'a> Whole<'a> {
         Ok(Self { q_grtk, k_gsk: by_head(k)?, v_gsk: by_head(v)?, plan, scale })
     }
 
-    fn blocks(&self) -> Result<Vec<Block>> {
+    fn blocks(&self) -> Result<Arc<Vec<Block>>> {
         let (g, r, t, _) = self.q_grtk.dims4()?;
         let n = (SCORES / (g * r * self.plan.keys().max(1))).clamp(1, t.max(1));
-        (0..t).step_by(n).map(|start| self.block(start..(start + n).min(t))).collect()
+        let device = self.q_grtk.device().location();
+        if let Some(kept) = self.plan.blocks.get()
+            && (kept.t, kept.n, kept.device) == (t, n, device)
+        {
+            return Ok(Arc::clone(&kept.list));
+        }
+        let starts = (0..t).step_by(n);
+        let blocks = starts.map(|start| self.block(start..(start + n).min(t)));
+        let blocks = Arc::new(blocks.collect::<Result<_>>()?);
+        // Another pass of the plan may have been first, with blocks of its own.
+        drop(self.plan.blocks.set(Blocks { t, n, device, list: Arc::clone(&blocks) }));
+        Ok(blocks)
     }
 
     fn block(&self, queries: Range<usize>) -> Result<Block> {
@@ -116,9 +140,9 @@ impl<'a> Whole<'a> {
     fn forward(&self) -> Result<Tensor> {
         let (g, r, _, width) = self.q_grtk.dims4()?;
         let mut parts = vec![];
-        for block in self.blocks()? {
-            let [q, k, v] = self.narrowed(&block)?;
-            let out = self.probabilities(&block, [&q, &k])?.matmul(&v)?;
+        for block in self.blocks()?.iter() {
+            let [q, k, v] = self.narrowed(block)?;
+            let out = self.probabilities(block, [&q, &k])?.matmul(&v)?;
             count_flops(g * r * block.queries.len(), block.keys.len(), width);
             parts.push(rows(&out.reshape((g, r, block.queries.len(), width))?)?);
         }
@@ -133,10 +157,10 @@ impl<'a> Whole<'a> {
         let s = self.k_gsk.dim(1)?;
         let mut dq = vec![];
         let [mut dk_gsk, mut dv_gsk] = [self.k_gsk.zeros_like()?, self.v_gsk.zeros_like()?];
-        for block in self.blocks()? {
+        for block in self.blocks()?.iter() {
             let n = block.queries.len();
-            let [q, k, v] = self.narrowed(&block)?;
-            let p = self.probabilities(&block, [&q, &k])?;
+            let [q, k, v] = self.narrowed(block)?;
+            let p = self.probabilities(block, [&q, &k])?;
             let grad = grad_grtk.narrow(2, block.queries.start, n)?.contiguous()?;
             let grad = grad.reshape((g, r * n, width))?;
             let dp = grad.matmul(&v.transpose(1, 2)?)?;

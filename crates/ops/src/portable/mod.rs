@@ -11,6 +11,7 @@ mod head;
 
 use candle_core::{DType, Result, Tensor, Var, bail};
 
+pub(crate) use attention::Blocks;
 pub use attention::attention;
 pub use head::logprob_head;
 
