@@ -19,6 +19,7 @@ mod notes;
 mod output;
 mod overlay;
 mod predict;
+mod probe;
 mod progress;
 mod published;
 mod scoring;

@@ -16,13 +16,13 @@ use crate::tokenizer::THINK;
 use crate::vlm::{Cache, Forward, Grad, Packed, VisionFeatures};
 
 /// Tokens of one forward pass without gradients, about.
-const PASS_TOKENS: usize = 4096;
+pub(crate) const PASS_TOKENS: usize = 4096;
 
 /// Completions that are written together at most, unless one prompt has more.
-const COMPLETIONS_AT_ONCE: usize = 32;
+pub(crate) const COMPLETIONS_AT_ONCE: usize = 32;
 
 /// Bytes of keys and values that are held at once, about.
-const CACHE_BYTES: usize = 1 << 30;
+pub(crate) const CACHE_BYTES: usize = 1 << 30;
 
 /// Logits that exist at once, about.
 const LOGITS: usize = 1 << 22;

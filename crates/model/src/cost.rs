@@ -6,8 +6,10 @@
 
 use std::path::Path;
 
+use crate::actor::{CACHE_BYTES, COMPLETIONS_AT_ONCE, PASS_TOKENS};
 use crate::config::{TextConfig, VisionConfig, VlmConfig};
 use crate::error::ModelError;
+use crate::policy::{CACHED_BYTES, Depth};
 use crate::vlm::Vlm;
 use crate::weights::{Precision, Weights};
 
@@ -150,27 +152,44 @@ impl Cost {
         copies * F32 * self.trained_values(trained)
     }
 
-    /// Bytes that drawing replies takes at its peak besides the weights: keys and values, and the
-    /// pass over the prompt or the logits of a step.
-    pub fn sampling_bytes(&self, shared: Shared) -> usize {
-        let cache = shared.tokens() * self.cache_bytes_per_token();
-        let wide = 3 * self.text.intermediate_size + 4 * self.text.hidden_size;
-        let prefill = F32 * shared.prompt * wide;
-        let logits = 3 * F32 * shared.replies * self.text.vocab_size;
-        cache + prefill.max(logits)
+    /// Bytes that drawing replies to some prompts takes at its peak besides the weights: keys and
+    /// values, and the pass over prompts or the logits of a step, for as many batches as are run
+    /// side by side.
+    pub fn sampling_bytes(&self, shared: Shared, prompts: usize, at_once: usize) -> usize {
+        let rows = shared.tokens() * self.cache_bytes_per_token();
+        let fitting = (COMPLETIONS_AT_ONCE / shared.replies.max(1)).min(CACHE_BYTES / rows.max(1));
+        let batch = fitting.clamp(1, prompts.max(1));
+        let batches = prompts.div_ceil(batch).clamp(1, at_once.max(1));
+        let prefill = self.pass_bytes((batch * shared.prompt).min(PASS_TOKENS.max(shared.prompt)));
+        let logits = 3 * F32 * batch * shared.replies * self.text.vocab_size;
+        batches * (batch * rows + prefill.max(logits))
+    }
+
+    /// Bytes that a pass without gradients over some tokens takes besides the weights.
+    fn pass_bytes(&self, tokens: usize) -> usize {
+        F32 * tokens * (3 * self.text.intermediate_size + 4 * self.text.hidden_size)
+    }
+
+    /// Bytes that the probabilities of what follows some prompts take besides the weights.
+    pub fn choosing_bytes(&self, prompt: usize, prompts: usize, at_once: usize) -> usize {
+        let pass = (prompts * prompt).min(PASS_TOKENS.max(prompt));
+        (prompts * prompt).div_ceil(pass.max(1)).clamp(1, at_once.max(1)) * self.pass_bytes(pass)
+    }
+
+    /// Bytes of the features of pictures that are kept in memory.
+    pub fn kept_features_bytes(&self, patches: usize) -> usize {
+        self.features_bytes(patches).min(CACHED_BYTES)
+    }
+
+    fn features_bytes(&self, patches: usize) -> usize {
+        let merged = patches / self.vision.spatial_merge_size.pow(2);
+        F32 * merged * (1 + self.vision.deepstack_indexes.len()) * self.text.hidden_size
     }
 
     /// Bytes that the vision tower takes at its peak for patches of one pass, and the features.
     pub fn vision_bytes(&self, patches: usize) -> usize {
-        let merged = patches / self.vision.spatial_merge_size.pow(2);
-        let levels = 1 + self.vision.deepstack_indexes.len();
         let block = F32 * patches * (self.vision_block_floats() / 2 + 2 * self.vision.hidden_size);
-        block + F32 * merged * levels * self.text.hidden_size
-    }
-
-    /// Floating-point operations of the text decoder's forward pass.
-    pub fn forward_flops(&self, shared: Shared) -> f64 {
-        2.0 * self.text_maps as f64 * shared.tokens() as f64 + self.attention_flops(shared)
+        block + self.features_bytes(patches)
     }
 
     fn attention_flops(&self, shared: Shared) -> f64 {
@@ -203,12 +222,6 @@ impl Cost {
         maps * forwards + backward + attention + head + adapter * shared.tokens() as f64
     }
 
-    /// Floating-point operations of writing one token of each of some replies.
-    pub fn decode_flops(&self, replies: usize) -> f64 {
-        2.0 * (self.text_maps + self.text.hidden_size * self.text.vocab_size) as f64
-            * replies as f64
-    }
-
     /// Bytes that the vision tower takes in a learning pass of the whole model.
     pub fn vision_learning_bytes(&self, patches: usize, checkpointing: bool) -> usize {
         let floats =
@@ -216,13 +229,18 @@ impl Cost {
         F32 * patches * floats * self.vision.depth
     }
 
-    /// Width of the text decoder and of its feed-forward layers.
-    pub fn widths(&self) -> (usize, usize) {
-        (self.text.hidden_size, self.text.intermediate_size)
+    /// Bytes of the weights of one layer of the text decoder.
+    pub fn layer_bytes(&self) -> usize {
+        self.text_maps / self.text.num_layers.max(1) * self.weights / self.parameters.max(1)
     }
 
-    /// Whether matrices are kept in 16 bits.
-    pub fn is_narrow(&self) -> bool {
-        self.weights < 3 * self.parameters
+    /// How many blocks of the vision tower speak to the decoder's first layers.
+    pub fn vision_levels(&self) -> usize {
+        self.vision.deepstack_indexes.len()
+    }
+
+    /// How deep the model is.
+    pub fn depth(&self) -> Depth {
+        Depth { layers: self.text.num_layers, blocks: self.vision.depth }
     }
 }

@@ -38,7 +38,7 @@ pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use merge::merge;
 pub use picture_file::{MAX_ASPECT_RATIO, MAX_DECODED_PIXELS};
-pub use policy::{COMPANIONS, Policy};
+pub use policy::{COMPANIONS, Depth, Policy};
 pub use processor::{ImageHash, ImageProcessor, Pixels};
 pub use random::write_random;
 pub use template::{ChatTemplate, RenderOptions};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use candle_core::{Device, Var};
+use candle_core::{DType, Device, Var};
 use mmrag_core::{ImageSource, Part, Prompt};
 use mmrag_ops::side_by_side;
 
@@ -37,10 +37,19 @@ pub const COMPANIONS: [&str; 13] = [
 ];
 
 /// Bytes of picture features that are kept in memory at most.
-const CACHED_BYTES: usize = 1 << 30;
+pub(crate) const CACHED_BYTES: usize = 1 << 30;
 
 /// Pictures that one pass of the vision tower takes.
 const PICTURES_AT_ONCE: usize = 32;
+
+/// How deep a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// Layers of the text decoder.
+    pub layers: usize,
+    /// Blocks of the vision tower.
+    pub blocks: usize,
+}
 
 /// A model with everything needed to use it.
 pub struct Policy {
@@ -94,12 +103,37 @@ impl Policy {
         placement: &Placement,
     ) -> Result<Self, ModelError> {
         let dir = dir.as_ref();
-        if dir.join("tokenizer.json").exists() {
-            return Self::load_as(dir, placement);
-        }
-        let (config, weights) = (VlmConfig::load(dir)?, Weights::open(dir)?);
-        let parts = Parts::new(dir, ChatTokenizer::numbered(dir, &config)?, config)?;
+        let parts = Parts::for_measurement(dir, VlmConfig::load(dir)?)?;
+        let weights = Weights::open(dir)?;
         let vlm = Vlm::load(parts.config.clone(), &weights, placement)?;
+        Ok(Self::assemble(vlm, parts, dir))
+    }
+
+    /// A model of a checkpoint's widths with other numbers of layers, whose weights are not read but
+    /// filled with small numbers of no meaning, in the type they have there: for measurements. A
+    /// vision tower of fewer blocks hands what its first blocks say to the decoder's layers.
+    ///
+    /// # Errors
+    ///
+    /// When a small file or the header of the weights is missing or does not fit the others.
+    pub fn shaped(
+        dir: impl AsRef<Path>,
+        depth: Depth,
+        placement: &Placement,
+    ) -> Result<Self, ModelError> {
+        let dir = dir.as_ref();
+        let (mut config, weights) = (VlmConfig::load(dir)?, Weights::open(dir)?);
+        let embeddings = "model.language_model.embed_tokens.weight";
+        let is_narrow = weights.bytes_per_value(embeddings, placement.precision)? == 2;
+        let dtype = if is_narrow { DType::BF16 } else { DType::F32 };
+        config.text.num_layers = depth.layers;
+        if depth.blocks < config.vision.depth {
+            config.vision.depth = depth.blocks;
+            let levels = config.vision.deepstack_indexes.len().min(depth.blocks);
+            config.vision.deepstack_indexes = (0..levels).collect();
+        }
+        let parts = Parts::for_measurement(dir, config)?;
+        let vlm = Vlm::filled(parts.config.clone(), dtype, &placement.device)?;
         Ok(Self::assemble(vlm, parts, dir))
     }
 
@@ -390,6 +424,17 @@ impl Parts {
     fn load(dir: &Path) -> Result<Self, ModelError> {
         let config = VlmConfig::load(dir)?;
         Self::new(dir, ChatTokenizer::load(dir)?, config)
+    }
+
+    /// Reads them where a folder without a tokenizer will do: tokens are then their numbers.
+    fn for_measurement(dir: &Path, config: VlmConfig) -> Result<Self, ModelError> {
+        let has_tokenizer = dir.join("tokenizer.json").exists();
+        let tokenizer = if has_tokenizer {
+            ChatTokenizer::load(dir)?
+        } else {
+            ChatTokenizer::numbered(dir, &config)?
+        };
+        Self::new(dir, tokenizer, config)
     }
 
     /// Checks that tokenizer, configuration and image processor are of one checkpoint.

@@ -223,11 +223,16 @@ impl GrpoCommand {
         let group = Shared { prompt: size.text.max(1) + marks, replies: self.group, new: self.new };
         let trained = if self.update.full { Trained::Full } else { Trained::Adapter(16) };
         predict::step(
+            &folder,
+            precision,
             &cost,
             &predict::Step {
                 group,
                 groups: 1,
+                pictures: size.images,
                 patches,
+                evaluation: 0,
+                features: 0,
                 trained,
                 checkpointing: self.update.gradient_checkpointing,
                 passes: (1, group.tokens()),

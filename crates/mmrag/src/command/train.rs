@@ -105,9 +105,13 @@ impl TrainCommand {
         };
         let run = ReinforceRun::read(file, name)?;
         let model = model_folder(Some(&run.model))?;
-        let asked = questions(&run.data, 0)?;
+        let dev = match name {
+            StageName::Filter => run.data.calibration_questions,
+            StageName::Rank => run.data.dev_questions,
+        };
+        let asked = questions(&run.data, dev)?;
         let stage = stage_of(&run, name);
-        predict::training(&model, &stage, &run.training, &asked.train).map(Some)
+        predict::training(&model, &stage, &run.training, &asked).map(Some)
     }
 }
 

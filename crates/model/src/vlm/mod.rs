@@ -11,7 +11,7 @@ mod positions;
 mod text;
 mod vision;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 pub use cache::Cache;
 pub use pack::{Packed, Segment};
@@ -63,6 +63,15 @@ impl Vlm {
     /// When there is no room for them.
     pub fn random(config: VlmConfig, seed: u64, scale: f64) -> Result<Self, ModelError> {
         Self::build(config, Params::random(seed, scale))
+    }
+
+    /// Fills the weights with small numbers of no meaning, matrices of `dtype`: for measurements.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for them.
+    pub fn filled(config: VlmConfig, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+        Self::build(config, Params::filled(dtype, device))
     }
 
     /// The weights that a model of this shape has, without making them.

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use mmrag_ops::{linear, lora_linear};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::adapter::Adapter;
@@ -137,6 +138,8 @@ enum Source<'a> {
         seed: u64,
         scale: f64,
     },
+    /// Small numbers of no meaning, at once: matrices of this type on this device.
+    Filled(DType, &'a Device),
     Slots,
 }
 
@@ -174,6 +177,11 @@ impl<'a> Params<'a> {
 
     pub(super) fn random(seed: u64, scale: f64) -> Self {
         Self { source: Source::Random { seed, scale }, all: vec![], slots: vec![] }
+    }
+
+    /// Matrices of a type, filled with small numbers of no meaning.
+    pub(super) fn filled(dtype: DType, device: &'a Device) -> Self {
+        Self { source: Source::Filled(dtype, device), all: vec![], slots: vec![] }
     }
 
     /// Places alone: the weights are empty.
@@ -228,6 +236,10 @@ impl<'a> Params<'a> {
                 weights.foresee(name, shape)?;
                 Var::zeros(0, DType::F32, &Device::Cpu)?
             }
+            Source::Filled(dtype, device) => {
+                let kept = if shape.len() < 2 { DType::F32 } else { *dtype };
+                placed(Var::from_tensor(&filled(shape, start)?.to_dtype(kept)?)?, device)?
+            }
             Source::Slots => Var::zeros(0, DType::F32, &Device::Cpu)?,
             Source::Random { seed, scale } => {
                 Var::from_tensor(&draw(name, shape, start, *seed, *scale)?)?
@@ -267,6 +279,20 @@ fn draw(
             Tensor::from_vec(values, shape, device)?
         }
     })
+}
+
+/// A weight of numbers within ±0.02 that only look random; vectors as they are drawn.
+fn filled(shape: &[usize], start: Start) -> Result<Tensor, ModelError> {
+    if start != Start::Normal {
+        return draw("", shape, start, 0, 0.0);
+    }
+    let value = |at: usize| {
+        let mixed = (at as u32).wrapping_mul(2_654_435_761) >> 8;
+        (mixed as f32 / (1 << 24) as f32 - 0.5) * 0.04
+    };
+    let values: Vec<f32> =
+        (0..shape.iter().product()).into_par_iter().with_min_len(1 << 16).map(value).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
 /// The stream of random numbers for one purpose.
