@@ -191,6 +191,7 @@ impl Demo<'_> {
         });
         let input = ReportInput {
             title: "mmrag demo on the atlas".to_owned(),
+            facts: Vec::new(),
             variants: variants.collect(),
             comparisons: variant::comparisons(self.variants),
             curves: curves::all(self.out, self.seeds)?,
@@ -202,7 +203,8 @@ impl Demo<'_> {
         let report = Report::of(input).context("failed to work out the figures")?;
         let shown = shown_of(world, answered);
         write_report(self.out, &report, &shown).context("failed to write the report")?;
-        let answer = shown.into_iter().next().map(|example| example.explanation);
+        let first = shown.into_iter().next().and_then(|example| example.answered.into_iter().next());
+        let answer = first.map(|answered| answered.explanation);
         Ok(Shown { report, answer })
     }
 

@@ -117,11 +117,7 @@ pub(crate) fn shown_examples(
         found.truncate(each);
         found
     };
-    let shown = |i: usize| ReportExample {
-        variant: variant.to_owned(),
-        explanation: explanations[i].clone(),
-        example: examples[i].clone(),
-    };
+    let shown = |i: usize| ReportExample::of(variant, &explanations[i], &examples[i]);
     pick(true).into_iter().chain(pick(false)).map(shown).collect()
 }
 
