@@ -46,7 +46,7 @@ impl From<SplitName> for Split {
 }
 
 /// Where questions come from.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DatasetArgs {
     /// The data set's format
     #[arg(long, value_enum)]

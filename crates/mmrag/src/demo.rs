@@ -203,7 +203,8 @@ impl Demo<'_> {
         let report = Report::of(input).context("failed to work out the figures")?;
         let shown = shown_of(world, answered);
         write_report(self.out, &report, &shown).context("failed to write the report")?;
-        let first = shown.into_iter().next().and_then(|example| example.answered.into_iter().next());
+        let first =
+            shown.into_iter().next().and_then(|example| example.answered.into_iter().next());
         let answer = first.map(|answered| answered.explanation);
         Ok(Shown { report, answer })
     }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
 use mmrag_core::Example;
-use mmrag_rag::report::{Report, ReportExample, ReportInput, Run, Variant};
+use mmrag_rag::report::{Report, ReportExample};
+use mmrag_rag::runs::SETTINGS_FILE;
 use mmrag_rag::{Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, read_explanations};
 use serde_json::Value;
 
@@ -80,28 +81,6 @@ pub(crate) fn outcomes(examples: &[Example], explanations: &[Explanation]) -> Ve
     explanations.iter().zip(examples).map(|(e, example)| Outcome::of(e, example)).collect()
 }
 
-/// The report of a single run.
-///
-/// # Errors
-///
-/// When the figures cannot be worked out.
-pub(crate) fn single_report(
-    title: &str,
-    outcomes: Vec<Outcome>,
-    settings: Value,
-) -> anyhow::Result<Report> {
-    let run = Run { seed: 0, outcomes };
-    let variant = Variant { name: "run".into(), about: title.to_owned(), runs: vec![run] };
-    let input = ReportInput {
-        title: title.to_owned(),
-        variants: vec![variant],
-        settings,
-        resamples: RESAMPLES,
-        ..ReportInput::default()
-    };
-    Report::of(input).context("failed to work out the figures")
-}
-
 /// A few right and a few wrong answers, those with pictures first, for people to look at.
 pub(crate) fn shown_examples(
     variant: &str,
@@ -146,7 +125,7 @@ pub(crate) fn table(report: &Report) -> String {
 ///
 /// When the folder has other settings, which the error names, or cannot be written.
 pub(crate) fn hold_settings(folder: &Path, settings: &Value) -> anyhow::Result<()> {
-    let path = folder.join("settings.json");
+    let path = folder.join(SETTINGS_FILE);
     if !path.exists() {
         return crate::output::file(&path, &format!("{settings:#}\n"));
     }

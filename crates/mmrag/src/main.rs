@@ -8,6 +8,7 @@ mod answerer;
 mod bench;
 mod calibrate;
 mod command;
+mod comparing;
 mod dataset;
 mod demo;
 mod dev;
@@ -20,6 +21,7 @@ mod overlay;
 mod predict;
 mod progress;
 mod published;
+mod run_settings;
 mod scoring;
 mod settings;
 mod show;
@@ -56,7 +58,7 @@ enum Command {
     /// Train a stage by reinforcement, or from right replies
     #[command(subcommand)]
     Train(command::train::TrainCommand),
-    /// Run a pipeline on a data set, or score a prediction file
+    /// Run pipelines on a data set, compare and judge runs, score a prediction file
     #[command(subcommand)]
     Eval(command::eval::EvalCommand),
     /// Answer one question and explain the answer
@@ -84,6 +86,8 @@ fn main() -> ExitCode {
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Stopped) => ExitCode::from(stop::STOPPED),
+        Ok(Ended::Refused) => ExitCode::FAILURE,
+        Ok(Ended::NotJudged) => ExitCode::from(command::gate::NOT_JUDGED),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

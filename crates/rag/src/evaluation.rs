@@ -57,6 +57,9 @@ pub struct Outcome {
     pub retrieved: Option<SetScore>,
     /// Gold among what the filter kept.
     pub filtered: Option<SetScore>,
+    /// Gold among what the ranker was shown.
+    #[serde(default)]
+    pub ranked: Option<SetScore>,
     /// Gold among what the answer cites.
     pub cited: Option<SetScore>,
     /// nDCG over all candidates: the ranker's order, then the dropped ones by their filter score.
@@ -98,6 +101,7 @@ impl Outcome {
             answer_f1: answer.f1,
             retrieved: set_score(&ids(&|_| true), &gold),
             filtered: set_score(&passed, &gold),
+            ranked: set_score(&shown, &gold),
             cited: set_score(&ids(&|c| c.cited), &gold),
             ndcg: ndcg(&whole_order(candidates), &gold),
             gold_kept: (!gold.is_empty()).then(|| gold.iter().all(|id| shown.contains(id))),
@@ -247,6 +251,7 @@ pub(crate) mod tests {
             answer_f1: 1.0,
             retrieved: set(1.0),
             filtered: set(1.0),
+            ranked: set(1.0),
             cited: set(1.0),
             ndcg: Some(1.0),
             gold_kept: Some(true),

@@ -95,7 +95,11 @@ impl Judgement {
         let verdict = match found {
             None => Verdict::CannotJudge,
             Some(Interval { value, .. }) if !confident => {
-                if holds(value) { Verdict::Pass } else { Verdict::Fail }
+                if holds(value) {
+                    Verdict::Pass
+                } else {
+                    Verdict::Fail
+                }
             }
             Some(Interval { low, high, .. }) => match (holds(low), holds(high)) {
                 (true, true) => Verdict::Pass,
@@ -159,11 +163,9 @@ mod tests {
 
     #[test]
     fn one_failure_fails_and_nothing_known_is_not_a_pass() {
-        let judged = |figure, bound: &str| {
-            Judgement::of(Rule::Min, bound.parse().unwrap(), figure, false)
-        };
-        let (pass, fail) =
-            (judged(Some(INTERVAL), "ndcg=0.1"), judged(Some(INTERVAL), "ndcg=0.9"));
+        let judged =
+            |figure, bound: &str| Judgement::of(Rule::Min, bound.parse().unwrap(), figure, false);
+        let (pass, fail) = (judged(Some(INTERVAL), "ndcg=0.1"), judged(Some(INTERVAL), "ndcg=0.9"));
         let unknown = judged(None, "ndcg=0.1");
         assert_eq!(overall(&[pass.clone(), unknown.clone(), fail]), Verdict::Fail);
         assert_eq!(overall(&[pass.clone(), unknown]), Verdict::CannotJudge);

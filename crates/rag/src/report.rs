@@ -198,15 +198,15 @@ pub struct SliceTest {
     pub test: Test,
 }
 
-/// Gold documents after one step of the pipeline, as means over questions that have some.
+/// What is left after one step of the pipeline, as means over questions that have gold documents.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunnelStep {
-    /// `retrieved`, `filtered` or `cited`.
+    /// `retrieved`, `filtered`, `ranked`, `cited` or `right`.
     pub step: &'static str,
-    /// Share of the gold documents that are there.
+    /// Share of the gold documents that are there; of `right`, of the answers that match exactly.
     pub recall: f64,
-    /// Share of what is there that is gold.
-    pub precision: f64,
+    /// Share of what is there that is gold; absent of `right`.
+    pub precision: Option<f64>,
 }
 
 /// How the confidence relates to being right.

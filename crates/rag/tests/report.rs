@@ -32,6 +32,7 @@ fn outcome(i: usize, is_right: bool, confidence: f64) -> Outcome {
         answer_f1: f64::from(is_right),
         retrieved: set(0.1),
         filtered: set(0.5),
+        ranked: set(0.5),
         cited: set(1.0),
         ndcg: Some(1.0),
         gold_kept: Some(true),
@@ -78,7 +79,7 @@ fn figures_by_hand() {
     assert_eq!((same.diff, same.p, same.p_holm), (0.0, 1.0, 1.0));
     assert_eq!(report.by_kind.get("ImageQ").unwrap().questions, 20);
     let filtered = &report.funnel.get("base").unwrap()[1];
-    assert_eq!((filtered.step, filtered.recall, filtered.precision), ("filtered", 1.0, 0.5));
+    assert_eq!((filtered.step, filtered.recall, filtered.precision), ("filtered", 1.0, Some(0.5)));
     assert!((report.reliability.get("two_stage").unwrap().ece - 0.1).abs() < 1e-9);
 }
 
@@ -99,7 +100,18 @@ fn json_has_the_promised_keys_and_is_the_same_each_time() {
     let row = json["summary"]["tests"][0].as_object().unwrap();
     let keys: Vec<&str> = row.keys().map(String::as_str).collect();
     let expected = [
-        "metric", "a", "b", "diff", "low", "high", "p", "p_holm", "how", "detectable", "wins", "losses",
+        "metric",
+        "a",
+        "b",
+        "diff",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "how",
+        "detectable",
+        "wins",
+        "losses",
     ];
     assert_eq!(keys, expected);
     assert!(json.get("timings").is_none());

@@ -121,8 +121,14 @@ mod tests {
         };
         assert_eq!(Failure::of(&outcome()), None);
         assert_eq!(found(|_| ()), Some(Failure::Misread));
-        assert_eq!(found(|o| o.cited.as_mut().unwrap().recall = 0.5), Some(Failure::HalfTheDocuments));
-        assert_eq!(found(|o| o.cited.as_mut().unwrap().recall = 0.0), Some(Failure::OtherDocuments));
+        assert_eq!(
+            found(|o| o.cited.as_mut().unwrap().recall = 0.5),
+            Some(Failure::HalfTheDocuments)
+        );
+        assert_eq!(
+            found(|o| o.cited.as_mut().unwrap().recall = 0.0),
+            Some(Failure::OtherDocuments)
+        );
         assert_eq!(found(|o| o.unparsable = true), Some(Failure::Unreadable));
         assert_eq!(found(|o| o.abstained = true), Some(Failure::Abstained));
         assert_eq!(found(|o| o.gold_kept = Some(false)), Some(Failure::NotShown));

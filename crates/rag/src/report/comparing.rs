@@ -95,7 +95,10 @@ fn row(change: &Change, place: Option<usize>) -> String {
     let answer = |answer: &str, failure: Option<Failure>| {
         let class = if failure.is_some() { "bad" } else { "good" };
         let why = failure.map_or_else(String::new, |f| format!("<small>{}</small>", f.title()));
-        format!("<td class=\"left wrap\"><span class=\"{class}\">{}</span>{why}</td>", escaped(answer))
+        format!(
+            "<td class=\"left wrap\"><span class=\"{class}\">{}</span>{why}</td>",
+            escaped(answer)
+        )
     };
     format!(
         "<tr><th class=\"row wrap\">{question}<small>{} · {}</small></th><td>{}</td><td>{}</td>{}{}<td class=\"left wrap\">{}</td></tr>",

@@ -162,12 +162,7 @@ fn reasoning(shown: &ReportExample, explanation: &Explanation, place: usize) -> 
 }
 
 /// A step with its labels as links to the documents they stand for.
-fn linked(
-    text: &str,
-    shown: &ReportExample,
-    explanation: &Explanation,
-    place: usize,
-) -> String {
+fn linked(text: &str, shown: &ReportExample, explanation: &Explanation, place: usize) -> String {
     let document = |label: usize| {
         let is_it = |c: &&crate::explanation::Candidate| {
             c.rank.as_ref().is_some_and(|rank| rank.label == label)

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use mmrag_task::metrics::SetScore;
+
 use super::{
     Figures, FunnelStep, Group, Named, Reliability, ReliabilityBin, ReportInput, SliceTest, Test,
     Variant,
@@ -116,11 +118,13 @@ fn test(
     questions: &[usize],
     resamples: &Resamples,
 ) -> Option<Test> {
-    let (scores_a, scores_b) = (scores(first, metric, questions), scores(second, metric, questions));
+    let (scores_a, scores_b) =
+        (scores(first, metric, questions), scores(second, metric, questions));
     let Interval { value, low, high } = resamples.difference(&scores_a, &scores_b)?;
     let pairs = scores_a.by_question().into_iter().zip(scores_b.by_question());
     let differences: Vec<f64> = pairs.filter_map(|(a, b)| Some(a? - b?)).collect();
-    let count = |sign: f64| differences.iter().filter(|d| **d * sign > 0.0).count();
+    let better = if metric.less_is_better() { -1.0 } else { 1.0 };
+    let count = |sign: f64| differences.iter().filter(|d| **d * sign * better > 0.0).count();
     let is_one_run = first.runs.len() == 1 && second.runs.len() == 1;
     let is_mcnemar = metric == Metric::AnswerEm && is_one_run;
     let permutation = || paired_permutation(&differences, input.resamples, input.seed);
@@ -172,27 +176,31 @@ pub(super) fn members(variants: &[Variant], slicing: Slicing) -> Vec<(String, Ve
 pub(super) fn failures(variant: &Variant) -> Named<usize> {
     let outcomes = || variant.runs.iter().flat_map(|run| &run.outcomes);
     let count = |class: Option<Failure>| outcomes().filter(|o| Failure::of(o) == class).count();
-    let classes = Failure::ALL.into_iter().map(|class| (class.name().to_owned(), count(Some(class))));
+    let classes =
+        Failure::ALL.into_iter().map(|class| (class.name().to_owned(), count(Some(class))));
     let right = std::iter::once(("right".to_owned(), count(None)));
     right.chain(classes.filter(|(_, count)| *count > 0)).collect()
 }
 
-/// Recall and precision of the gold documents after each step.
+/// Recall and precision of the gold documents after each step, and at last the right answers.
 pub(super) fn funnel(variant: &Variant) -> Vec<FunnelStep> {
     let mean = |value: &dyn Fn(&Outcome) -> Option<f64>| {
         let outcomes = variant.runs.iter().flat_map(|run| &run.outcomes);
         let values: Vec<f64> = outcomes.filter_map(value).collect();
         values.iter().sum::<f64>() / values.len().max(1) as f64
     };
-    let step = |step, score: fn(&Outcome) -> Option<mmrag_task::metrics::SetScore>| FunnelStep {
+    let step = |step, score: fn(&Outcome) -> Option<SetScore>| FunnelStep {
         step,
         recall: mean(&|outcome| Some(score(outcome)?.recall)),
-        precision: mean(&|outcome| Some(score(outcome)?.precision)),
+        precision: Some(mean(&|outcome| Some(score(outcome)?.precision))),
     };
+    let right = mean(&|outcome| outcome.retrieved.map(|_| outcome.answer_em));
     vec![
         step("retrieved", |outcome| outcome.retrieved),
         step("filtered", |outcome| outcome.filtered),
+        step("ranked", |outcome| outcome.ranked),
         step("cited", |outcome| outcome.cited),
+        FunnelStep { step: "right", recall: right, precision: None },
     ]
 }
 

@@ -32,10 +32,8 @@ pub fn render(report: &Report, examples: &[ReportExample]) -> String {
     put!(html, "<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">");
     put!(html, "<title>{title}</title><style>{STYLE}</style></head><body><main>");
     put!(html, "<header class=\"top\"><h1>{title}</h1><p>{}</p></header>", lead(report));
-    let sections: Vec<Section> = sections(report, examples)
-        .into_iter()
-        .filter(|section| !section.body.is_empty())
-        .collect();
+    let sections: Vec<Section> =
+        sections(report, examples).into_iter().filter(|section| !section.body.is_empty()).collect();
     html.push_str(&sections::tiles(report));
     html.push_str(&sections::facts(report));
     html.push_str("<nav>");
@@ -62,11 +60,7 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
         section("Results", RESULTS, sections::results(report)),
         section("Differences", DIFFERENCES, given(is_tested, &|| sections::differences(report))),
         section("Differences by slice", SLICES, given(is_pair, &|| comparing::slices(report))),
-        section(
-            "Changed questions",
-            "",
-            given(is_pair, &|| comparing::changes(report, examples)),
-        ),
+        section("Changed questions", "", given(is_pair, &|| comparing::changes(report, examples))),
         section(
             "What did not help",
             "",
@@ -85,7 +79,11 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
             CONFIDENCE,
             given(!report.reliability.is_empty(), &|| sections::reliability(report)),
         ),
-        section("Questions", QUESTIONS, given(!examples.is_empty(), &|| browser::section(examples))),
+        section(
+            "Questions",
+            QUESTIONS,
+            given(!examples.is_empty(), &|| browser::section(examples)),
+        ),
         section("Settings", "", settings(report)),
     ]
 }
@@ -93,8 +91,9 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
 const RESULTS: &str = "Percent, with 95 % intervals from a paired bootstrap over questions and training seeds. The best of a column is marked.";
 const DIFFERENCES: &str = "Dots are differences, lines their 95 % intervals. p is McNemar\u{2019}s exact for exact match of two single runs and else from a paired permutation test, corrected over all rows by Holm. Grey: no difference can be claimed. The last figure is the smallest difference that so many questions would find in four of five cases.";
 const SLICES: &str = "Percentage points with 95 % intervals; p corrected by Holm over all rows of a table. Grey: no difference can be claimed.";
-const FUNNEL: &str = "What is left of the gold documents after each step, and how much of what is left is gold.";
-const FAILURES: &str = "Each wrong answer counts once, at the first step of the pipeline that lost it.";
+const FUNNEL: &str = "What is left of the gold documents after each step, and how much of what is left is gold; at last the share of right answers among these questions.";
+const FAILURES: &str =
+    "Each wrong answer counts once, at the first step of the pipeline that lost it.";
 const CONFIDENCE: &str = "Share of right answers over the confidence told. On the dashed line the confidence holds; a dot\u{2019}s area is its share of the answers. Below: how many answers are wrong if only the most confident are given.";
 const QUESTIONS: &str = "Each opens to the answer with its reasoning, the documents in the order given with the filter\u{2019}s probabilities, and the rejected ones with the reasons. Labels in the reasoning lead to their documents.";
 

@@ -28,9 +28,12 @@ pub(super) fn tiles(report: &Report) -> String {
         for test in report.summary.tests.iter().filter(is_first) {
             let Some(metric) = Metric::named(test.metric) else { continue };
             let Some(value) = report.figure(&test.a, metric) else { continue };
-            let (class, diff, other) =
-                (class(verdict(test)), points(test.diff), escaped(&test.b));
-            tile(metric, value, &format!("<small class=\"{class}\">{diff} against {other}</small>"));
+            let (class, diff, other) = (class(verdict(test)), points(test.diff), escaped(&test.b));
+            tile(
+                metric,
+                value,
+                &format!("<small class=\"{class}\">{diff} against {other}</small>"),
+            );
         }
     } else if let Some((name, _)) = report.summary.variants.iter().next() {
         for metric in Metric::ALL {
@@ -166,7 +169,11 @@ pub(super) fn funnel(report: &Report) -> String {
                 );
             }
             put!(html, "<td>{}</td>", step.step);
-            for fraction in [step.recall, step.precision] {
+            for fraction in [Some(step.recall), step.precision] {
+                let Some(fraction) = fraction else {
+                    html.push_str("<td class=\"none\">–</td>");
+                    continue;
+                };
                 put!(
                     html,
                     "<td class=\"wide\">{}<span>{}</span></td>",
