@@ -1,11 +1,14 @@
 //! The commands, one file each.
 
+pub(crate) mod ablate;
 pub(crate) mod ask;
 pub(crate) mod bench;
 pub(crate) mod compare;
+pub(crate) mod curve;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod generate;
 pub(crate) mod model;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use mmrag_core::{Example, Gold, Question, QuestionId};
+use mmrag_rag::quality::{Measures, measures};
 use mmrag_rag::report::{Answered, Report, ReportExample, ReportInput, Run, Variant};
 use mmrag_rag::{AnsweredRun, Explanation, Outcome, PairedRuns};
 use serde_json::{Value, json};
 
+use crate::command::explain::{QUALITY_FILE, whole_rows};
 use crate::evaluating::RESAMPLES;
 use crate::run_settings::{RunSettings, facts};
 
@@ -62,11 +64,18 @@ pub(crate) fn report_of_run(named: &NamedRun) -> anyhow::Result<Report> {
         title: format!("Evaluation: {name}"),
         facts: with_statistics(facts(&run.settings)),
         variants: vec![variant(name, run.outcomes.clone())],
+        quality: quality(run)?,
         settings: run.settings.clone(),
         resamples: RESAMPLES,
         ..ReportInput::default()
     };
     Report::of(input).context("failed to work out the figures")
+}
+
+/// What was found of the run's explanations, if it was asked about them.
+fn quality(run: &AnsweredRun) -> anyhow::Result<Option<Measures>> {
+    let rows = whole_rows(&run.folder.join(QUALITY_FILE))?;
+    Ok((!rows.is_empty()).then(|| measures(&rows, RESAMPLES, 0)))
 }
 
 /// The report of two runs over the questions that both have: the gains of `after` over `before`.
@@ -110,13 +119,15 @@ fn paired_facts(before: &Value, after: &Value) -> Vec<(String, String)> {
     before
 }
 
-fn with_statistics(mut facts: Vec<(String, String)>) -> Vec<(String, String)> {
+/// The facts with what intervals come from.
+pub(crate) fn with_statistics(mut facts: Vec<(String, String)>) -> Vec<(String, String)> {
     let told = format!("{RESAMPLES} resamples of questions, seed 0");
     facts.push(("Intervals".to_owned(), told));
     facts
 }
 
-fn variant(name: &str, outcomes: Vec<Outcome>) -> Variant {
+/// A variant of one run.
+pub(crate) fn variant(name: &str, outcomes: Vec<Outcome>) -> Variant {
     let runs = vec![Run { seed: 0, outcomes }];
     Variant { name: name.to_owned(), about: String::new(), runs }
 }
@@ -179,7 +190,7 @@ fn documents_of(run: &AnsweredRun, data: Option<&Path>) -> HashMap<QuestionId, E
         if let Some(data) = data {
             settings.data.data = data.to_path_buf();
         }
-        settings.data.examples(None)
+        settings.data.examples(Some(run.outcomes.len()))
     };
     match read() {
         Ok(examples) => examples.into_iter().map(|e| (e.question.id.clone(), e)).collect(),

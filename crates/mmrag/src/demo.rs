@@ -191,14 +191,13 @@ impl Demo<'_> {
         });
         let input = ReportInput {
             title: "mmrag demo on the atlas".to_owned(),
-            facts: Vec::new(),
             variants: variants.collect(),
             comparisons: variant::comparisons(self.variants),
             curves: curves::all(self.out, self.seeds)?,
             settings: self.settings()?,
             timings: Some(timings),
             resamples: self.size.resamples,
-            seed: 0,
+            ..ReportInput::default()
         };
         let report = Report::of(input).context("failed to work out the figures")?;
         let shown = shown_of(world, answered);

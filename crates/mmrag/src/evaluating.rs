@@ -6,17 +6,60 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, ensure};
 use mmrag_core::Example;
 use mmrag_rag::report::{Report, ReportExample};
-use mmrag_rag::runs::SETTINGS_FILE;
+use mmrag_rag::runs::{EXPLANATIONS_FILE, OUTCOMES_FILE, SETTINGS_FILE, write_outcomes};
 use mmrag_rag::{Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, read_explanations};
 use serde_json::Value;
 
+use crate::answerer::{AnswerArgs, Answerer};
+use crate::dataset::DatasetArgs;
 use crate::progress::Meter;
+use crate::run_settings::{RunSettings, tell};
 
 /// Questions that go through the pipeline together.
 const AT_ONCE: usize = 16;
 
 /// Bootstrap resamples and permutations of a report.
 pub(crate) const RESAMPLES: usize = 10_000;
+
+/// A pipeline over a data set, with the folder that it is kept in.
+pub(crate) struct EvalRun<'a> {
+    /// Who answers.
+    pub(crate) answerer: &'a Answerer<'a>,
+    /// What the folder says of the data.
+    pub(crate) data: &'a DatasetArgs,
+    /// What the folder says of who answers.
+    pub(crate) answer: &'a AnswerArgs,
+    /// The folder.
+    pub(crate) folder: &'a Path,
+    /// What the run is called while it goes on.
+    pub(crate) title: &'a str,
+    /// Ends it at the next safe place.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl EvalRun<'_> {
+    /// Answers the examples, going on where the folder stands, and writes how right the answers
+    /// are. Whether it was not stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the folder belongs to another run or cannot be written, or a question cannot be
+    /// answered.
+    pub(crate) fn over(&self, examples: &[Example]) -> anyhow::Result<bool> {
+        let settings = RunSettings::new(self.data, self.answer)?;
+        hold_settings(self.folder, &serde_json::to_value(&settings)?)?;
+        let log = self.folder.join(EXPLANATIONS_FILE);
+        let answered = self.answerer.with_pipeline(None, 0, |pipeline| {
+            answer_all(pipeline, examples, &log, self.title, self.stop)
+        })?;
+        let Some(explanations) = answered else { return Ok(false) };
+        tell(self.folder, examples)?;
+        let outcomes = outcomes(examples, &explanations);
+        write_outcomes(&self.folder.join(OUTCOMES_FILE), &outcomes)
+            .context("failed to write the outcomes")?;
+        Ok(true)
+    }
+}
 
 /// Answers every example that the log does not have, and gives all explanations in the examples'
 /// order; nothing if it was stopped.

@@ -4,6 +4,7 @@
 //! Here stands what the commands are; each has a file of its own. Arguments and run files become
 //! settings here, and nothing below sees a flag.
 
+mod ablation;
 mod answerer;
 mod bench;
 mod calibrate;
@@ -61,6 +62,8 @@ enum Command {
     /// Run pipelines on a data set, compare and judge runs, score a prediction file
     #[command(subcommand)]
     Eval(command::eval::EvalCommand),
+    /// Train and evaluate a matrix of variants, several seeds each
+    Ablate(command::ablate::AblateCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
     /// Make a new small model, or look at a model's folder
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Data(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Ablate(command) => command.run(),
         Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
     };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use mmrag_core::Example;
+use mmrag_core::{DocumentId, Example};
 use mmrag_rag::contents_version;
 use mmrag_rag::runs::SETTINGS_FILE;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub(crate) fn tell(folder: &Path, examples: &[Example]) -> anyhow::Result<Value>
 pub(crate) fn data_version(examples: &[Example]) -> String {
     let mut hash = Sha256::new();
     for example in examples {
-        let gold: Vec<&str> = example.gold.documents.iter().map(|id| id.as_str()).collect();
+        let gold: Vec<&str> = example.gold.documents.iter().map(DocumentId::as_str).collect();
         let question = (example.question.id.as_str(), &example.question.text);
         let words = serde_json::to_vec(&(question, &example.gold.answers, gold, &example.kind));
         hash.update(words.expect("texts can be written as JSON"));

@@ -17,6 +17,7 @@ mod folder;
 pub mod gate;
 mod index;
 pub mod pipeline;
+pub mod quality;
 pub mod report;
 pub mod retriever;
 pub mod runs;

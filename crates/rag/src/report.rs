@@ -17,6 +17,7 @@ mod markup;
 mod named;
 mod picture;
 mod plot;
+mod probed;
 mod sections;
 mod write;
 
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 use crate::error::RagError;
 use crate::evaluation::{Metric, Outcome, Slicing};
+use crate::quality::Measures;
 use crate::statistics::{Interval, Resamples};
 
 pub use changes::Change;
@@ -45,6 +47,10 @@ pub struct ReportInput {
     pub comparisons: Vec<(String, String)>,
     /// Training curves.
     pub curves: Vec<Curve>,
+    /// Which variants are answers over worse documents.
+    pub strengths: Vec<Strengths>,
+    /// What was found of the explanations, if it was asked about them.
+    pub quality: Option<Measures>,
     /// The settings as resolved.
     pub settings: serde_json::Value,
     /// How long parts took, if that is to be told.
@@ -86,6 +92,24 @@ pub struct Curve {
     pub points: Vec<[f64; 2]>,
 }
 
+/// One way to make documents worse, at each strength that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Strengths {
+    /// What was done to documents.
+    pub kind: String,
+    /// The strengths, the least first.
+    pub points: Vec<Strength>,
+}
+
+/// A strength, and the variant that answered over documents made so much worse.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Strength {
+    /// From 0, nothing, to 1.
+    pub strength: f64,
+    /// The variant's name.
+    pub variant: String,
+}
+
 /// A comparison with everything that is told about it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -124,6 +148,12 @@ pub struct Report {
     pub reliability: Named<Reliability>,
     /// Training curves.
     pub curves: Vec<Curve>,
+    /// Which variants are answers over worse documents.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strengths: Vec<Strengths>,
+    /// What was found of the explanations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Measures>,
     /// The settings as resolved.
     pub settings: serde_json::Value,
     /// How long parts took.
@@ -278,6 +308,8 @@ impl Report {
             title: input.title,
             facts: input.facts.into_iter().collect(),
             curves: input.curves,
+            strengths: input.strengths,
+            quality: input.quality,
             settings: input.settings,
             timings: input.timings,
         })

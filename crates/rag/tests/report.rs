@@ -58,9 +58,9 @@ fn input() -> ReportInput {
             points: (0..20).map(|i| [f64::from(i), f64::from(i).sqrt()]).collect(),
         }],
         settings: serde_json::json!({ "lr": 0.001 }),
-        timings: None,
         resamples: 400,
         seed: 5,
+        ..ReportInput::default()
     }
 }
 

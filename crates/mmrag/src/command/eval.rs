@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use mmrag_rag::report::write_report;
-use mmrag_rag::runs::{EXPLANATIONS_FILE, OUTCOMES_FILE, write_outcomes};
 
 use super::Ended;
 use super::compare::CompareCommand;
+use super::curve::CurveCommand;
+use super::explain::ExplainCommand;
 use super::gate::GateCommand;
 use super::pass::PassCommand;
 use super::report::ReportCommand;
@@ -16,8 +17,7 @@ use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::comparing::{read_runs, report_of_run, shown};
 use crate::dataset::DatasetArgs;
-use crate::evaluating::{answer_all, hold_settings, outcomes, table};
-use crate::run_settings::{RunSettings, tell};
+use crate::evaluating::{EvalRun, table};
 use crate::{output, stop};
 
 /// Questions that the page of a run shows, wrong ones first.
@@ -32,6 +32,10 @@ pub(crate) enum EvalCommand {
     Compare(CompareCommand),
     /// Judge a run by bounds; the exit code is the verdict
     Gate(GateCommand),
+    /// Answer over ever worse documents, and draw each metric against the strength
+    Curve(CurveCommand),
+    /// Ask again with other documents and other reasoning: how good are a run's explanations?
+    Explain(ExplainCommand),
     /// Write the page of a run: figures, plots, and every question to open
     Report(ReportCommand),
     /// Say how often one of several drawn replies is right: is there anything to reinforce?
@@ -78,6 +82,8 @@ impl EvalCommand {
             Self::Run(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Gate(command) => command.run(),
+            Self::Curve(command) => command.run(),
+            Self::Explain(command) => command.run(),
             Self::Report(command) => command.run(),
             Self::Pass(command) => command.run(),
             Self::Score(command) => command.run(),
@@ -91,16 +97,17 @@ impl RunCommand {
         let policy = self.answer.policy()?;
         let answerer = Answerer::new(&policy, &self.answer)?;
         let examples = self.dataset.examples(self.questions)?;
-        let settings = RunSettings::new(&self.dataset, &self.answer)?;
-        hold_settings(&self.out, &serde_json::to_value(&settings)?)?;
-        let log = self.out.join(EXPLANATIONS_FILE);
-        let answered = answerer.with_pipeline(None, 0, |pipeline| {
-            answer_all(pipeline, &examples, &log, "eval", &stop)
-        })?;
-        let Some(explanations) = answered else { return Ok(Ended::Stopped) };
-        tell(&self.out, &examples)?;
-        write_outcomes(&self.out.join(OUTCOMES_FILE), &outcomes(&examples, &explanations))
-            .context("failed to write the outcomes")?;
+        let run = EvalRun {
+            answerer: &answerer,
+            data: &self.dataset,
+            answer: &self.answer,
+            folder: &self.out,
+            title: "eval",
+            stop: &stop,
+        };
+        if !run.over(&examples)? {
+            return Ok(Ended::Stopped);
+        }
         let runs = read_runs(std::slice::from_ref(&self.out))?;
         let report = report_of_run(&runs[0])?;
         let shown = shown(&runs[0], None, None, SHOWN)?;

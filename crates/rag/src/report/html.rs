@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::examples::ReportExample;
 use super::markup::escaped;
-use super::{Report, browser, comparing, sections};
+use super::{Report, browser, comparing, probed, sections};
 
 const STYLE: &str = include_str!("style.css");
 /// The page may use its own style and `data:` pictures and nothing else, whatever text is in it.
@@ -79,6 +79,8 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
             CONFIDENCE,
             given(!report.reliability.is_empty(), &|| sections::reliability(report)),
         ),
+        section("Worse documents", STRENGTHS, probed::strengths(report)),
+        section("Quality of explanations", QUALITY, probed::quality(report)),
         section(
             "Questions",
             QUESTIONS,
@@ -95,6 +97,8 @@ const FUNNEL: &str = "What is left of the gold documents after each step, and ho
 const FAILURES: &str =
     "Each wrong answer counts once, at the first step of the pipeline that lost it.";
 const CONFIDENCE: &str = "Share of right answers over the confidence told. On the dashed line the confidence holds; a dot\u{2019}s area is its share of the answers. Below: how many answers are wrong if only the most confident are given.";
+const STRENGTHS: &str = "Each metric over the strength, from documents as they are at 0; lines upright are 95 % intervals.";
+const QUALITY: &str = "Found by asking again with other documents or other reasoning. An answer rests on what it cites if it changes without the cited documents and not without as many others; it follows its sources if an edited document changes it; it needs its reasoning if it changes when that is cut off.";
 const QUESTIONS: &str = "Each opens to the answer with its reasoning, the documents in the order given with the filter\u{2019}s probabilities, and the rejected ones with the reasons. Labels in the reasoning lead to their documents.";
 
 fn lead(report: &Report) -> String {

@@ -216,6 +216,41 @@ pub(super) fn risk(title: &str, colour: usize, points: &[[f64; 2]]) -> String {
     svg + "</svg>"
 }
 
+/// Lines over strengths from 0 to 1, values from 0 to 1: of each point strength, value, and the
+/// ends of its interval.
+pub(super) fn strengths(title: &str, lines: &[Vec<[f64; 4]>]) -> String {
+    let x = |value: f64| LEFT + 6.0 + value * (PLOT_WIDTH - LEFT - 18.0);
+    let y = |value: f64| PLOT_HEIGHT - BOTTOM - value * (PLOT_HEIGHT - BOTTOM - TOP);
+    let mut svg = open(PLOT_WIDTH, PLOT_HEIGHT, title);
+    for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let (at, end) = (y(tick), LEFT - 6.0);
+        put!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{PLOT_WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"
+        );
+        put!(svg, "<text class=\"tick end\" x=\"{end}\" y=\"{:.1}\">{tick}</text>", at + 3.5);
+        let (at, below) = (x(tick), PLOT_HEIGHT - 8.0);
+        put!(svg, "<text class=\"tick mid\" x=\"{at:.1}\" y=\"{below}\">{tick}</text>");
+    }
+    for (i, points) in lines.iter().enumerate() {
+        let (class, aside) = (series(i), i as f64 * 2.0 - 3.0);
+        let path: Vec<String> = points
+            .iter()
+            .map(|[strength, value, ..]| format!("{:.1},{:.1}", x(*strength) + aside, y(*value)))
+            .collect();
+        put!(svg, "<polyline class=\"line {class}\" points=\"{}\"/>", path.join(" "));
+        for [strength, value, low, high] in points {
+            let (at, value, low, high) = (x(*strength) + aside, y(*value), y(*low), y(*high));
+            put!(
+                svg,
+                "<line class=\"line thin {class}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\"/>"
+            );
+            put!(svg, "<circle class=\"dot {class}\" cx=\"{at:.1}\" cy=\"{value:.1}\" r=\"3\"/>");
+        }
+    }
+    svg + "</svg>"
+}
+
 fn open(width: f64, height: f64, title: &str) -> String {
     let title = escaped(title);
     format!(

@@ -1,0 +1,98 @@
+//! The sections of the page that come of asking again: worse documents, other reasoning.
+
+use std::fmt::Write as _;
+
+use super::markup::{escaped, percent};
+use super::plot;
+use super::{Named, Report};
+use crate::evaluation::Metric;
+use crate::quality::Measure;
+
+/// What is drawn over the strength.
+const DRAWN: [Metric; 4] =
+    [Metric::AnswerEm, Metric::CitedF1, Metric::GoldKept, Metric::Unparsable];
+
+macro_rules! put {
+    ($to:expr, $($part:tt)*) => {
+        write!($to, $($part)*).expect("writing to a string does not fail")
+    };
+}
+
+/// A plot for each way to make documents worse.
+pub(super) fn strengths(report: &Report) -> String {
+    if report.strengths.is_empty() {
+        return String::new();
+    }
+    let mut html = String::from("<div class=\"plots\">");
+    for strengths in &report.strengths {
+        let line = |metric: Metric| -> Vec<[f64; 4]> {
+            let points = strengths.points.iter();
+            let at = points.filter_map(|point| {
+                let figure = report.figure(&point.variant, metric)?;
+                Some([point.strength, figure.value, figure.low, figure.high])
+            });
+            at.collect()
+        };
+        put!(
+            html,
+            "<figure class=\"card\"><figcaption><b>{}</b></figcaption>{}{}</figure>",
+            escaped(&strengths.kind),
+            plot::strengths(&strengths.kind, &DRAWN.map(line)),
+            plot::legend(DRAWN.iter().map(|metric| metric.title()))
+        );
+    }
+    html + "</div>"
+}
+
+/// The figures of explanations, whole and by slices.
+pub(super) fn quality(report: &Report) -> String {
+    let Some(measures) = &report.quality else { return String::new() };
+    let mut html = String::from(
+        "<div class=\"scroll\"><table><thead><tr><th>Measure</th><th>Explanations</th><th>Mean</th></tr></thead><tbody>",
+    );
+    for (name, measure) in measures.all.iter() {
+        put!(html, "<tr><th class=\"row\">{}</th>", escaped(&measure.title));
+        put!(html, "<td>{}</td>{}</tr>", measure.explanations, cell(name, Some(measure)));
+    }
+    html.push_str("</tbody></table></div>");
+    html.push_str(&slices("Gold documents", &measures.by_modality));
+    html + &slices("Documents needed", &measures.by_documents)
+}
+
+fn slices(title: &str, slices: &Named<Named<Measure>>) -> String {
+    let mut columns: Vec<(&str, &str)> = Vec::new();
+    for (name, measure) in slices.iter().flat_map(|(_, of_it)| of_it.iter()) {
+        if columns.iter().all(|(known, _)| *known != name) {
+            columns.push((name, &measure.title));
+        }
+    }
+    let mut html = String::new();
+    put!(html, "<div class=\"scroll\"><table class=\"measures\"><thead><tr><th>{title}</th>");
+    for (_, title) in &columns {
+        put!(html, "<th>{}</th>", escaped(title));
+    }
+    html.push_str("</tr></thead><tbody>");
+    for (slice, of_it) in slices.iter() {
+        put!(html, "<tr><th class=\"row\">{}</th>", escaped(slice));
+        for (name, _) in &columns {
+            html.push_str(&cell(name, of_it.get(name)));
+        }
+        html.push_str("</tr>");
+    }
+    html + "</tbody></table></div>"
+}
+
+/// A share in percent; steps and τ as they are.
+fn cell(name: &str, measure: Option<&Measure>) -> String {
+    let Some(measure) = measure else { return "<td class=\"none\">–</td>".to_owned() };
+    let is_plain = matches!(name, "steps" | "filter_tau");
+    let shown = |value: f64| if is_plain { format!("{value:.2}") } else { percent(value) };
+    let figure = measure.figure;
+    format!(
+        "<td>{}<small>{} – {} · {}</small></td>",
+        shown(figure.value),
+        shown(figure.low),
+        shown(figure.high),
+        measure.explanations
+    )
+}
