@@ -73,7 +73,8 @@ impl<'a> Counterfactuals<'a> {
         Some(example)
     }
 
-    /// The other questions of its type, in an order that the seed and the question decide.
+    /// The other questions of its type, those that ask the same of another name first, and else in
+    /// an order that the seed and the question decide.
     fn others(&self, example: &Example) -> Vec<&'a Example> {
         let all = self.by_kind.get(example.kind.as_str()).map_or(&[][..], |all| all);
         let mut others: Vec<&Example> =
@@ -81,6 +82,8 @@ impl<'a> Counterfactuals<'a> {
         let name = digest(example.question.id.as_str(), &[]);
         Draw::new("counterfactual", &[self.seed, u64::from(name[0]) << 8 | u64::from(name[1])])
             .shuffle(&mut others);
+        let asked = skeleton(example);
+        others.sort_by_cached_key(|other| skeleton(other) != asked);
         others
     }
 }

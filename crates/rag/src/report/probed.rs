@@ -6,7 +6,7 @@ use super::markup::{escaped, percent};
 use super::plot;
 use super::{Named, Report};
 use crate::evaluation::Metric;
-use crate::quality::Measure;
+use crate::quality::{Measure, THINK_SHARES};
 
 /// What is drawn over the strength.
 const DRAWN: [Metric; 4] =
@@ -52,9 +52,10 @@ pub(super) fn quality(report: &Report) -> String {
     );
     for (name, measure) in measures.all.iter() {
         put!(html, "<tr><th class=\"row\">{}</th>", escaped(&measure.title));
-        put!(html, "<td>{}</td>{}</tr>", measure.explanations, cell(name, Some(measure)));
+        put!(html, "<td>{}</td>{}</tr>", measure.explanations, cell(name, Some(measure), false));
     }
     html.push_str("</tbody></table></div>");
+    html.push_str(&cut_reasoning(&measures.all));
     html.push_str(&slices("Gold documents", &measures.by_modality));
     html + &slices("Documents needed", &measures.by_documents)
 }
@@ -75,24 +76,45 @@ fn slices(title: &str, slices: &Named<Named<Measure>>) -> String {
     for (slice, of_it) in slices.iter() {
         put!(html, "<tr><th class=\"row\">{}</th>", escaped(slice));
         for (name, _) in &columns {
-            html.push_str(&cell(name, of_it.get(name)));
+            html.push_str(&cell(name, of_it.get(name), true));
         }
         html.push_str("</tr>");
     }
     html + "</tbody></table></div>"
 }
 
+/// How many answers stay over how much of the reasoning stays.
+fn cut_reasoning(all: &Named<Measure>) -> String {
+    let at = |share: f64| {
+        let figure = all.get(&format!("same_with_think_{}", (100.0 * share).round()))?.figure;
+        Some([share, figure.value, figure.low, figure.high])
+    };
+    let mut points: Vec<[f64; 4]> = THINK_SHARES.into_iter().filter_map(at).collect();
+    if points.is_empty() {
+        return String::new();
+    }
+    // With all of it, the order given, the answer is that of before.
+    points.push([1.0; 4]);
+    format!(
+        "<div class=\"plots\"><figure class=\"card\"><figcaption>Share of answers that stay over the share of the reasoning that is given</figcaption>{}</figure></div>",
+        plot::strengths("answers that stay over reasoning given", &[points])
+    )
+}
+
 /// A share in percent; steps and τ as they are.
-fn cell(name: &str, measure: Option<&Measure>) -> String {
+fn cell(name: &str, measure: Option<&Measure>, with_count: bool) -> String {
     let Some(measure) = measure else { return "<td class=\"none\">–</td>".to_owned() };
     let is_plain = matches!(name, "steps" | "filter_tau");
-    let shown = |value: f64| if is_plain { format!("{value:.2}") } else { percent(value) };
+    let shown = |value: f64| {
+        let text = if is_plain { format!("{value:.2}") } else { percent(value) };
+        text.replace('-', "−")
+    };
     let figure = measure.figure;
+    let count = if with_count { format!(" · {}", measure.explanations) } else { String::new() };
     format!(
-        "<td>{}<small>{} – {} · {}</small></td>",
+        "<td>{}<small>{} – {}{count}</small></td>",
         shown(figure.value),
         shown(figure.low),
         shown(figure.high),
-        measure.explanations
     )
 }
