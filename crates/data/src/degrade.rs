@@ -24,7 +24,7 @@ pub use edit::{Counterfactuals, Edited, replacing};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DegradeKind {
-    /// Pictures lose sharpness: a Gaussian of 5 % of the longer side at strength 1.
+    /// Pictures lose sharpness: a Gaussian of 10 % of the longer side at strength 1.
     Blur,
     /// Gaussian noise on pixels: a deviation of 128 of 255 at strength 1.
     Noise,

@@ -147,7 +147,9 @@ pub(crate) fn shown_examples(
 /// width of the 95 % interval.
 pub(crate) fn table(report: &Report) -> String {
     let header = Metric::ALL.map(|metric| format!("{:>22}", metric.title()));
-    let mut lines = vec![format!("{:<14}{}", "", header.concat())];
+    let names = report.summary.variants.iter().map(|(name, _)| name.chars().count());
+    let width = names.max().unwrap_or(0).max(12) + 2;
+    let mut lines = vec![format!("{:<width$}{}", "", header.concat())];
     for (name, figures) in report.summary.variants.iter() {
         let cells = Metric::ALL.map(|metric| {
             let interval = figures.get(metric.name()).copied().flatten();
@@ -157,7 +159,7 @@ pub(crate) fn table(report: &Report) -> String {
             );
             format!("{cell:>22}")
         });
-        lines.push(format!("{name:<14}{}", cells.concat()));
+        lines.push(format!("{name:<width$}{}", cells.concat()));
     }
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
@@ -168,7 +170,16 @@ pub(crate) fn table(report: &Report) -> String {
 ///
 /// When the folder has other settings, which the error names, or cannot be written.
 pub(crate) fn hold_settings(folder: &Path, settings: &Value) -> anyhow::Result<()> {
-    let path = folder.join(SETTINGS_FILE);
+    hold(folder, SETTINGS_FILE, settings)
+}
+
+/// The same of a file of this name.
+///
+/// # Errors
+///
+/// As [`hold_settings`].
+pub(crate) fn hold(folder: &Path, name: &str, settings: &Value) -> anyhow::Result<()> {
+    let path = folder.join(name);
     if !path.exists() {
         return crate::output::file(&path, &format!("{settings:#}\n"));
     }

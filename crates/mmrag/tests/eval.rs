@@ -62,7 +62,7 @@ fn runs_are_compared_judged_and_reported() {
     assert_eq!(told["summary"]["tests"][0]["how"], "mcnemar");
     let page = std::fs::read_to_string(at.join("page.html")).unwrap();
     assert!(page.contains("data:image/png;base64,") && page.contains("Data hash"));
-    assert!(!page.contains("<script") && !page.contains("http"));
+    assert!(!page.contains("<script") && !page.contains("http:") && !page.contains("https:"));
     assert!(done(at, "eval compare a b").contains("answer_em"));
 
     done(at, "eval gate a b --min answer_em=0 --max-drop gold_kept=1");

@@ -37,7 +37,9 @@ fn reader() -> ScriptedGenerate {
                  <answer> {who} [{n}]</answer>",
                 order(n)
             ),
-            None => format!("<think> No. </think><rank> {} </rank><answer> none</answer>", order(1)),
+            None => {
+                format!("<think> No. </think><rank> {} </rank><answer> none</answer>", order(1))
+            }
         }
     })
 }

@@ -28,7 +28,7 @@ pub(super) fn worse(
     let (width, height) = picture.dimensions();
     match kind {
         DegradeKind::Blur => {
-            let sigma = 0.05 * strength * f64::from(width.max(height));
+            let sigma = 0.1 * strength * f64::from(width.max(height));
             picture = imageops::blur(&picture, (sigma as f32).max(0.01));
         }
         DegradeKind::Noise => {

@@ -16,7 +16,7 @@ use crate::ablation::{BASE, CellSettings, MatrixRun, Resolved, Training, trainin
 use crate::answerer::{AnswerArgs, Answerer, load_policy, model_folder};
 use crate::comparing::with_statistics;
 use crate::dataset::{DatasetArgs, DatasetName};
-use crate::evaluating::{EvalRun, RESAMPLES, table};
+use crate::evaluating::{EvalRun, RESAMPLES, hold, table};
 use crate::overlay::nearest;
 use crate::run_settings::facts;
 use crate::stages::{supervise, train_filter, train_ranker};
@@ -32,6 +32,9 @@ OUT/filters and OUT/rankers hold what was trained, named by all that decides it:
 not differ in a stage share it. OUT/cells/VARIANT-SEED is the run over the test questions, for `mmrag
 eval compare` too. Ctrl-C ends it at its next safe place; the same command goes on from there.
 OUT/report.html is written anew after every cell.";
+
+/// The file of a cell's settings as resolved.
+const CELL_FILE: &str = "cell.json";
 
 /// Trains and evaluates every variant of a run file.
 #[derive(Args)]
@@ -139,10 +142,12 @@ impl Cell<'_> {
 impl Matrix<'_> {
     /// Trains what the cell needs and answers the test questions. Whether it was not stopped.
     fn fill(&self, cell: &Cell<'_>, policy: &Policy) -> anyhow::Result<bool> {
+        let settings = &cell.variant.cell;
+        // A cell of another run file is not taken for one of this.
+        hold(&cell.folder, CELL_FILE, &serde_json::to_value(settings)?)?;
         if AnsweredRun::read(&cell.folder).is_ok() {
             return Ok(true);
         }
-        let settings = &cell.variant.cell;
         let context = || format!("failed at {}", cell.name());
         let Some(filter) = self.filter(settings, cell.seed, policy).with_context(context)? else {
             return Ok(false);

@@ -42,7 +42,7 @@ pub(crate) struct CurveCommand {
     #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
     kinds: Vec<DegradeKind>,
     /// How much of it, each above 0 and at most 1
-    #[arg(long, value_name = "S,…", value_delimiter = ',', default_values_t = [0.25, 0.5, 1.0])]
+    #[arg(long, value_name = "S,…", value_delimiter = ',', default_values_t = [0.1, 0.25, 0.5, 1.0])]
     strengths: Vec<f64>,
     /// Answer only the first N questions
     #[arg(long, value_name = "N")]

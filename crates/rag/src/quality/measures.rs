@@ -84,7 +84,6 @@ pub fn measures(rows: &[QualityRow], resamples: usize, seed: u64) -> Measures {
 }
 
 fn defined() -> Vec<Defined> {
-    let share = |is: bool| f64::from(u8::from(is));
     let mut all = Vec::new();
     let mut add = |sliced: bool, name: &str, title: &str, of: Value| {
         all.push(Defined { name: name.to_owned(), title: title.to_owned(), of, sliced });
@@ -100,6 +99,14 @@ fn defined() -> Vec<Defined> {
         "Answer F1 times citation F1",
         Box::new(|row| Some(row.f1 * row.cited?[2])),
     );
+    removals(&mut add);
+    reasoning(&mut add);
+    all
+}
+
+/// The figures of answers over other documents.
+fn removals(add: &mut impl FnMut(bool, &str, &str, Value)) {
+    let share = |is: bool| f64::from(u8::from(is));
     add(
         true,
         "changes_without_cited",
@@ -151,8 +158,6 @@ fn defined() -> Vec<Defined> {
         "Answers that stay as they were all the same",
         Box::new(move |row| Some(share(row.counterfactual.as_ref()?.kept))),
     );
-    reasoning(&mut add);
-    all
 }
 
 /// The figures of reasoning and of order.

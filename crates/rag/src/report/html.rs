@@ -57,6 +57,7 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
     let is_tested = !report.summary.tests.is_empty();
     let is_pair = !report.slice_tests.is_empty();
     vec![
+        section("Worse documents", STRENGTHS, probed::strengths(report)),
         section("Results", RESULTS, sections::results(report)),
         section("Differences", DIFFERENCES, given(is_tested, &|| sections::differences(report))),
         section("Differences by slice", SLICES, given(is_pair, &|| comparing::slices(report))),
@@ -64,7 +65,9 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
         section(
             "What did not help",
             "",
-            given(is_tested && !is_pair, &|| sections::what_did_not_help(report)),
+            given(is_tested && !is_pair && sections::hub(report).is_none(), &|| {
+                sections::what_did_not_help(report)
+            }),
         ),
         section("From retrieval to citation", FUNNEL, sections::funnel(report)),
         section("What goes wrong", FAILURES, sections::failures(report)),
@@ -79,7 +82,6 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
             CONFIDENCE,
             given(!report.reliability.is_empty(), &|| sections::reliability(report)),
         ),
-        section("Worse documents", STRENGTHS, probed::strengths(report)),
         section("Quality of explanations", QUALITY, probed::quality(report)),
         section(
             "Questions",

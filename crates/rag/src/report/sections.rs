@@ -23,7 +23,7 @@ pub(super) fn tiles(report: &Report) -> String {
         let (title, value) = (metric.title(), percent(value.value));
         put!(html, "<div class=\"tile\"><h3>{title}</h3><b>{value}</b>{small}</div>");
     };
-    if let Some(first) = report.summary.tests.first() {
+    if let Some(first) = report.summary.tests.first().filter(|_| hub(report).is_none()) {
         let is_first = |test: &&Test| test.a == first.a && test.b == first.b;
         for test in report.summary.tests.iter().filter(is_first) {
             let Some(metric) = Metric::named(test.metric) else { continue };
@@ -110,8 +110,62 @@ pub(super) fn results(report: &Report) -> String {
     html + "</tbody></table></div>"
 }
 
-/// One forest plot a comparison.
+/// What several variants are all measured by, if there is one such.
+pub(super) fn hub(report: &Report) -> Option<&str> {
+    let tests = &report.summary.tests;
+    let first = tests.first()?;
+    let is_hub =
+        tests.iter().all(|test| test.b == first.b) && tests.iter().any(|test| test.a != first.a);
+    is_hub.then_some(&first.b)
+}
+
+/// One forest plot a comparison; where all variants are measured by one, a plot a metric.
 pub(super) fn differences(report: &Report) -> String {
+    match hub(report) {
+        Some(hub) => by_metric(report, hub),
+        None => by_pair(report),
+    }
+}
+
+fn by_metric(report: &Report, hub: &str) -> String {
+    let mut html = String::new();
+    for metric in Metric::ALL {
+        let of_it = report.summary.tests.iter().filter(|test| test.metric == metric.name());
+        let rows: Vec<ForestRow> = of_it.map(|test| forest_row(&test.a, test)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let title = metric.title();
+        put!(
+            html,
+            "<figure class=\"card wide-plot\"><figcaption><b>{title}</b> minus that of <b>{}</b>, percentage points</figcaption>",
+            escaped(hub)
+        );
+        html.push_str(&plot::forest(title, &rows));
+        html.push_str("</figure>");
+    }
+    html
+}
+
+fn forest_row<'a>(name: &'a str, test: &Test) -> ForestRow<'a> {
+    ForestRow {
+        name,
+        diff: test.diff,
+        low: test.low,
+        high: test.high,
+        verdict: verdict(test),
+        note: format!(
+            "{} [{}, {}]  p {}  ({})",
+            points(test.diff),
+            points(test.low),
+            points(test.high),
+            p_value(test.p_holm),
+            percent(test.detectable)
+        ),
+    }
+}
+
+fn by_pair(report: &Report) -> String {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for test in &report.summary.tests {
         if !pairs.contains(&(&test.a, &test.b)) {
@@ -122,20 +176,8 @@ pub(super) fn differences(report: &Report) -> String {
     for (a, b) in pairs {
         let of_pair = report.summary.tests.iter().filter(|test| test.a == a && test.b == b);
         let rows: Vec<ForestRow> = of_pair
-            .map(|test| ForestRow {
-                name: Metric::named(test.metric).map_or(test.metric, Metric::title),
-                diff: test.diff,
-                low: test.low,
-                high: test.high,
-                verdict: verdict(test),
-                note: format!(
-                    "{} [{}, {}]  p {}  ({})",
-                    points(test.diff),
-                    points(test.low),
-                    points(test.high),
-                    p_value(test.p_holm),
-                    percent(test.detectable)
-                ),
+            .map(|test| {
+                forest_row(Metric::named(test.metric).map_or(test.metric, Metric::title), test)
             })
             .collect();
         let title = format!("{a} − {b}");
