@@ -4,6 +4,7 @@
 //! share a stage where they do not differ in it, and a matrix goes on where it was stopped: what
 //! is there is not made again.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -219,7 +220,10 @@ pub(crate) fn training_name(settings: &impl Serialize) -> anyhow::Result<String>
         object.shift_remove("out");
     }
     let hash = Sha256::digest(settings.to_string());
-    Ok(hash[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash[..6].iter().fold(String::new(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    }))
 }
 
 #[cfg(test)]

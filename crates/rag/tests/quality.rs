@@ -62,7 +62,7 @@ fn row(example: &Example, edited: Option<&Example>) -> QualityRow {
     let outcome = Outcome::of(&explanation, example);
     let probed = Probed { example, edited, explanation: &explanation, outcome: &outcome };
     let mut rows = probe_all(&rank, &[probed], 1).expect("the engine answers");
-    assert_eq!(probe_all(&rank, &[probed], 1).unwrap(), rows);
+    assert_eq!(probe_all(&rank, &[probed], 1).expect("the engine answers"), rows);
     rows.pop().expect("there is one row")
 }
 

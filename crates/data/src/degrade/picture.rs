@@ -90,7 +90,8 @@ mod tests {
 
     /// A picture of vertical stripes.
     fn striped() -> ImageSource {
-        let stripe = |x: u32, _| Rgb(if x / 4 % 2 == 0 { [250, 20, 20] } else { [20, 20, 250] });
+        let stripe =
+            |x: u32, _| Rgb(if (x / 4).is_multiple_of(2) { [250, 20, 20] } else { [20, 20, 250] });
         let mut bytes = Cursor::new(Vec::new());
         RgbImage::from_fn(40, 40, stripe).write_to(&mut bytes, ImageFormat::Png).unwrap();
         ImageSource::Bytes(bytes.into_inner().into())

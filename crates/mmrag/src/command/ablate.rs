@@ -64,6 +64,16 @@ struct Cell<'a> {
     folder: PathBuf,
 }
 
+/// What came of a stage.
+enum Trained {
+    /// Its adapter.
+    Adapter(PathBuf),
+    /// There is nothing to train: the model as it is.
+    None,
+    /// It was stopped.
+    Stopped,
+}
+
 /// What cells are made of.
 struct Matrix<'a> {
     run: &'a MatrixRun,
@@ -149,12 +159,17 @@ impl Matrix<'_> {
             return Ok(true);
         }
         let context = || format!("failed at {}", cell.name());
-        let Some(filter) = self.filter(settings, cell.seed, policy).with_context(context)? else {
-            return Ok(false);
+        let filter = match self.filter(settings, cell.seed, policy).with_context(context)? {
+            Trained::Stopped => return Ok(false),
+            Trained::Adapter(filter) => Some(filter).filter(|_| settings.use_filter),
+            Trained::None => None,
         };
-        let filter = filter.filter(|_| settings.use_filter);
         let ranker = self.ranker(settings, cell.seed, filter.as_deref(), policy);
-        let Some(rank) = ranker.with_context(context)? else { return Ok(false) };
+        let rank = match ranker.with_context(context)? {
+            Trained::Stopped => return Ok(false),
+            Trained::Adapter(rank) => Some(rank),
+            Trained::None => None,
+        };
         let answer =
             AnswerArgs { filter_adapter: filter, rank_adapter: rank, ..settings.answer.clone() };
         let answerer = Answerer::new(policy, &answer)?;
@@ -180,19 +195,14 @@ impl Matrix<'_> {
         run.over(&examples)
     }
 
-    /// The adapter of stage 1; none within if there is none to train, nothing if it was stopped.
-    fn filter(
-        &self,
-        cell: &CellSettings,
-        seed: u64,
-        policy: &Policy,
-    ) -> anyhow::Result<Option<Option<PathBuf>>> {
+    /// Stage 1, trained if it is not there.
+    fn filter(&self, cell: &CellSettings, seed: u64, policy: &Policy) -> anyhow::Result<Trained> {
         let place = |name: String| self.run.out.join("filters").join(name);
         if !cell.use_filter && cell.rank.training.init == mmrag_train::Init::Base {
-            return Ok(Some(None));
+            return Ok(Trained::None);
         }
         let trained = match cell.stage1 {
-            Training::None => return Ok(Some(None)),
+            Training::None => return Ok(Trained::None),
             Training::Reinforce => {
                 let mut run = cell.filter.clone();
                 run.training.seed = seed;
@@ -208,21 +218,21 @@ impl Matrix<'_> {
                 supervise(&run, policy, &asked, self.stop)?
             }
         };
-        Ok(trained.map(Some))
+        Ok(trained.map_or(Trained::Stopped, Trained::Adapter))
     }
 
-    /// The adapter of stage 2, as [`Self::filter`].
+    /// Stage 2, trained if it is not there, over what the filter keeps.
     fn ranker(
         &self,
         cell: &CellSettings,
         seed: u64,
         filter: Option<&Path>,
         policy: &Policy,
-    ) -> anyhow::Result<Option<Option<PathBuf>>> {
+    ) -> anyhow::Result<Trained> {
         let place = |name: String| self.run.out.join("rankers").join(name);
         let filter = filter.map(Path::to_path_buf).unwrap_or_default();
         let trained = match cell.stage2 {
-            Training::None => return Ok(Some(None)),
+            Training::None => return Ok(Trained::None),
             Training::Reinforce => {
                 let mut run = cell.rank.clone();
                 run.training.seed = seed;
@@ -240,7 +250,7 @@ impl Matrix<'_> {
                 supervise(&run, policy, &asked, self.stop)?
             }
         };
-        Ok(trained.map(Some))
+        Ok(trained.map_or(Trained::Stopped, Trained::Adapter))
     }
 
     /// The table of the cells that are filled.

@@ -130,13 +130,13 @@ impl CurveCommand {
         let mut strengths: Vec<Strengths> = Vec::new();
         for (point, run) in points.iter().zip(&runs[1..]) {
             let strength = Strength { strength: point.strength, variant: run.name.clone() };
-            match strengths.iter_mut().find(|known| known.kind == point.kind.name()) {
-                Some(known) => known.points.push(strength),
-                None => {
-                    let clean = Strength { strength: 0.0, variant: CLEAN.to_owned() };
-                    let kind = point.kind.name().to_owned();
-                    strengths.push(Strengths { kind, points: vec![clean, strength] });
-                }
+            let kind = point.kind.name();
+            if let Some(known) = strengths.iter_mut().find(|known| known.kind == kind) {
+                known.points.push(strength);
+            } else {
+                let clean = Strength { strength: 0.0, variant: CLEAN.to_owned() };
+                let points = vec![clean, strength];
+                strengths.push(Strengths { kind: kind.to_owned(), points });
             }
         }
         let report = mmrag_rag::report::Report::of(ReportInput {
