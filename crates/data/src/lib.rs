@@ -4,12 +4,14 @@
 //! This crate knows nothing of a policy, a stage or a reward.
 
 pub mod atlas;
+pub mod degrade;
 mod entries;
 mod error;
 mod hide;
 pub mod multimodalqa;
 pub mod webqa;
 
+pub use degrade::{Degrade, DegradeKind};
 pub use entries::entries;
 pub use error::DataError;
 pub use hide::Hide;

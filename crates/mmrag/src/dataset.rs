@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mmrag_core::{Example, QuestionId};
-use mmrag_data::Hide;
 use mmrag_data::multimodalqa::{self, Loaded, Split};
+use mmrag_data::{Degrade, Hide};
 use serde::{Deserialize, Serialize};
 
 use crate::overlay::nearest;
@@ -46,7 +46,7 @@ impl From<SplitName> for Split {
 }
 
 /// Where questions come from.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DatasetArgs {
     /// The data set's format
     #[arg(long, value_enum)]
@@ -60,6 +60,15 @@ pub(crate) struct DatasetArgs {
     /// Hide `documents`, `contents` or `pictures`: what can be answered without them?
     #[arg(long, value_name = "WHAT", value_parser = hide)]
     pub(crate) hide: Option<Hide>,
+    /// Make documents worse, from 0 to 1: blur, noise, jpeg, downscale, occlude, caption_removed,
+    /// caption_swapped, ocr, cells, gold_replaced, contradict; may be given more than once
+    #[arg(long, value_name = "KIND=STRENGTH")]
+    #[serde(default)]
+    pub(crate) degrade: Vec<Degrade>,
+    /// Seed of what is made worse
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[serde(default)]
+    pub(crate) degrade_seed: u64,
 }
 
 impl DatasetArgs {
@@ -69,13 +78,25 @@ impl DatasetArgs {
     ///
     /// When a file is missing or cannot be read.
     pub(crate) fn examples(&self, most: Option<usize>) -> anyhow::Result<Vec<Example>> {
-        let mut examples = load(&self.data, self.split)?.examples;
-        examples.truncate(most.unwrap_or(usize::MAX));
+        let all = load(&self.data, self.split)?.examples;
+        let examples = &all[..most.unwrap_or(usize::MAX).min(all.len())];
+        let mut examples = degraded(&self.degrade, self.degrade_seed, examples, &all);
         if let Some(hide) = self.hide {
             examples = examples.iter().map(|example| hide.of(example)).collect();
         }
         Ok(examples)
     }
+}
+
+/// The examples with their documents made worse, one way after the other.
+pub(crate) fn degraded(
+    ways: &[Degrade],
+    seed: u64,
+    examples: &[Example],
+    pool: &[Example],
+) -> Vec<Example> {
+    let worse = |examples: Vec<Example>, way: &Degrade| way.of(&examples, pool, seed);
+    ways.iter().fold(examples.to_vec(), worse)
 }
 
 fn hide(name: &str) -> Result<Hide, String> {

@@ -197,12 +197,14 @@ impl Demo<'_> {
             settings: self.settings()?,
             timings: Some(timings),
             resamples: self.size.resamples,
-            seed: 0,
+            ..ReportInput::default()
         };
         let report = Report::of(input).context("failed to work out the figures")?;
         let shown = shown_of(world, answered);
         write_report(self.out, &report, &shown).context("failed to write the report")?;
-        let answer = shown.into_iter().next().map(|example| example.explanation);
+        let first =
+            shown.into_iter().next().and_then(|example| example.answered.into_iter().next());
+        let answer = first.map(|answered| answered.explanation);
         Ok(Shown { report, answer })
     }
 

@@ -5,17 +5,61 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
 use mmrag_core::Example;
-use mmrag_rag::report::{Report, ReportExample, ReportInput, Run, Variant};
+use mmrag_rag::report::{Report, ReportExample};
+use mmrag_rag::runs::{EXPLANATIONS_FILE, OUTCOMES_FILE, SETTINGS_FILE, write_outcomes};
 use mmrag_rag::{Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, read_explanations};
 use serde_json::Value;
 
+use crate::answerer::{AnswerArgs, Answerer};
+use crate::dataset::DatasetArgs;
 use crate::progress::Meter;
+use crate::run_settings::{RunSettings, tell};
 
 /// Questions that go through the pipeline together.
 const AT_ONCE: usize = 16;
 
 /// Bootstrap resamples and permutations of a report.
 pub(crate) const RESAMPLES: usize = 10_000;
+
+/// A pipeline over a data set, with the folder that it is kept in.
+pub(crate) struct EvalRun<'a> {
+    /// Who answers.
+    pub(crate) answerer: &'a Answerer<'a>,
+    /// What the folder says of the data.
+    pub(crate) data: &'a DatasetArgs,
+    /// What the folder says of who answers.
+    pub(crate) answer: &'a AnswerArgs,
+    /// The folder.
+    pub(crate) folder: &'a Path,
+    /// What the run is called while it goes on.
+    pub(crate) title: &'a str,
+    /// Ends it at the next safe place.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl EvalRun<'_> {
+    /// Answers the examples, going on where the folder stands, and writes how right the answers
+    /// are. Whether it was not stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the folder belongs to another run or cannot be written, or a question cannot be
+    /// answered.
+    pub(crate) fn over(&self, examples: &[Example]) -> anyhow::Result<bool> {
+        let settings = RunSettings::new(self.data, self.answer)?;
+        hold_settings(self.folder, &serde_json::to_value(&settings)?)?;
+        let log = self.folder.join(EXPLANATIONS_FILE);
+        let answered = self.answerer.with_pipeline(None, 0, |pipeline| {
+            answer_all(pipeline, examples, &log, self.title, self.stop)
+        })?;
+        let Some(explanations) = answered else { return Ok(false) };
+        tell(self.folder, examples)?;
+        let outcomes = outcomes(examples, &explanations);
+        write_outcomes(&self.folder.join(OUTCOMES_FILE), &outcomes)
+            .context("failed to write the outcomes")?;
+        Ok(true)
+    }
+}
 
 /// Answers every example that the log does not have, and gives all explanations in the examples'
 /// order; nothing if it was stopped.
@@ -80,28 +124,6 @@ pub(crate) fn outcomes(examples: &[Example], explanations: &[Explanation]) -> Ve
     explanations.iter().zip(examples).map(|(e, example)| Outcome::of(e, example)).collect()
 }
 
-/// The report of a single run.
-///
-/// # Errors
-///
-/// When the figures cannot be worked out.
-pub(crate) fn single_report(
-    title: &str,
-    outcomes: Vec<Outcome>,
-    settings: Value,
-) -> anyhow::Result<Report> {
-    let run = Run { seed: 0, outcomes };
-    let variant = Variant { name: "run".into(), about: title.to_owned(), runs: vec![run] };
-    let input = ReportInput {
-        title: title.to_owned(),
-        variants: vec![variant],
-        settings,
-        resamples: RESAMPLES,
-        ..ReportInput::default()
-    };
-    Report::of(input).context("failed to work out the figures")
-}
-
 /// A few right and a few wrong answers, those with pictures first, for people to look at.
 pub(crate) fn shown_examples(
     variant: &str,
@@ -117,11 +139,7 @@ pub(crate) fn shown_examples(
         found.truncate(each);
         found
     };
-    let shown = |i: usize| ReportExample {
-        variant: variant.to_owned(),
-        explanation: explanations[i].clone(),
-        example: examples[i].clone(),
-    };
+    let shown = |i: usize| ReportExample::of(variant, &explanations[i], &examples[i]);
     pick(true).into_iter().chain(pick(false)).map(shown).collect()
 }
 
@@ -129,7 +147,9 @@ pub(crate) fn shown_examples(
 /// width of the 95 % interval.
 pub(crate) fn table(report: &Report) -> String {
     let header = Metric::ALL.map(|metric| format!("{:>22}", metric.title()));
-    let mut lines = vec![format!("{:<14}{}", "", header.concat())];
+    let names = report.summary.variants.iter().map(|(name, _)| name.chars().count());
+    let width = names.max().unwrap_or(0).max(12) + 2;
+    let mut lines = vec![format!("{:<width$}{}", "", header.concat())];
     for (name, figures) in report.summary.variants.iter() {
         let cells = Metric::ALL.map(|metric| {
             let interval = figures.get(metric.name()).copied().flatten();
@@ -139,7 +159,7 @@ pub(crate) fn table(report: &Report) -> String {
             );
             format!("{cell:>22}")
         });
-        lines.push(format!("{name:<14}{}", cells.concat()));
+        lines.push(format!("{name:<width$}{}", cells.concat()));
     }
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
@@ -150,7 +170,16 @@ pub(crate) fn table(report: &Report) -> String {
 ///
 /// When the folder has other settings, which the error names, or cannot be written.
 pub(crate) fn hold_settings(folder: &Path, settings: &Value) -> anyhow::Result<()> {
-    let path = folder.join("settings.json");
+    hold(folder, SETTINGS_FILE, settings)
+}
+
+/// The same of a file of this name.
+///
+/// # Errors
+///
+/// As [`hold_settings`].
+pub(crate) fn hold(folder: &Path, name: &str, settings: &Value) -> anyhow::Result<()> {
+    let path = folder.join(name);
     if !path.exists() {
         return crate::output::file(&path, &format!("{settings:#}\n"));
     }

@@ -4,10 +4,12 @@
 //! Here stands what the commands are; each has a file of its own. Arguments and run files become
 //! settings here, and nothing below sees a flag.
 
+mod ablation;
 mod answerer;
 mod bench;
 mod calibrate;
 mod command;
+mod comparing;
 mod dataset;
 mod demo;
 mod dev;
@@ -22,6 +24,7 @@ mod predict;
 mod probe;
 mod progress;
 mod published;
+mod run_settings;
 mod scoring;
 mod settings;
 mod show;
@@ -61,9 +64,11 @@ enum Command {
     /// Train a stage by reinforcement, or from right replies
     #[command(subcommand)]
     Train(command::train::TrainCommand),
-    /// Run a pipeline on a data set, or score a prediction file
+    /// Run pipelines on a data set, compare and judge runs, score a prediction file
     #[command(subcommand)]
     Eval(command::eval::EvalCommand),
+    /// Train and evaluate a matrix of variants, several seeds each
+    Ablate(command::ablate::AblateCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
     /// Make a new small model, or look at a model's folder
@@ -84,12 +89,15 @@ fn main() -> ExitCode {
         Command::Data(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Ablate(command) => command.run(),
         Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
     });
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Stopped) => ExitCode::from(stop::STOPPED),
+        Ok(Ended::Refused) => ExitCode::FAILURE,
+        Ok(Ended::NotJudged) => ExitCode::from(command::gate::NOT_JUDGED),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use mmrag_data::Hide;
+use mmrag_data::{Degrade, Hide};
 use mmrag_task::{PromptStyle, Rubric, StageName};
 use mmrag_train::{GrpoSettings, SftSettings};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub(crate) struct DataSettings {
     /// What the policy is not shown of the documents, to measure what it can do without:
     /// `documents`, `contents` or `pictures`. Nothing is hidden if absent.
     pub(crate) hide: Option<Hide>,
+    /// How documents are made worse, such as `["blur=0.5"]`, to train and to choose by.
+    pub(crate) degrade: Vec<Degrade>,
 }
 
 impl Default for DataSettings {
@@ -60,6 +62,7 @@ impl Default for DataSettings {
             dev_questions: 200,
             calibration_questions: 0,
             hide: None,
+            degrade: Vec::new(),
         }
     }
 }
@@ -359,5 +362,7 @@ mod tests {
         assert!(chain.len() > 1 && chain.iter().all(|run| !run.phases.is_empty()));
         ReinforceRun::read(&run("filter.toml"), StageName::Filter).unwrap();
         ReinforceRun::read(&run("rank.toml"), StageName::Rank).unwrap();
+        let matrix = crate::ablation::MatrixRun::read(&run("ablate.toml")).unwrap();
+        assert_eq!(matrix.resolved().unwrap().len(), 19);
     }
 }

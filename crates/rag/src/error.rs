@@ -58,6 +58,28 @@ pub enum RagError {
         /// What was found instead.
         reason: String,
     },
+    /// A folder that should hold a finished run does not.
+    #[error("read the run {}: {reason}", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// Two runs have no question in common.
+    #[error("pair the runs {} and {}: they have no question in common", a.display(), b.display())]
+    NothingInCommon {
+        /// The one.
+        a: PathBuf,
+        /// The other.
+        b: PathBuf,
+    },
+    /// Two runs were not asked the same.
+    #[error("pair the runs: question {question} has other gold answers in the second")]
+    OtherGold {
+        /// The question.
+        question: QuestionId,
+    },
     /// A question came without documents, and the pipeline has no collection to search.
     #[error(
         "find documents for question {question}: it has no candidates and the pipeline has no index"

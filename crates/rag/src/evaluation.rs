@@ -1,6 +1,10 @@
 //! An explanation against gold: what one answered question is worth, step by step.
 
+mod failure;
+mod slice;
+
 use std::collections::BTreeSet;
+use std::fmt;
 
 use mmrag_core::{DocumentId, Example, Modality, QuestionId};
 use mmrag_task::metrics::{SetScore, ndcg, set_score};
@@ -9,14 +13,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::explanation::{Candidate, DroppedAt, Explanation};
 
+pub use failure::Failure;
+pub use slice::Slicing;
+
 /// How one question went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Outcome {
     /// The question.
     pub question: QuestionId,
+    /// Its words.
+    #[serde(default)]
+    pub text: String,
+    /// What was answered.
+    #[serde(default)]
+    pub answer: String,
+    /// What is right; empty if the question has no answer.
+    #[serde(default)]
+    pub gold: Vec<String>,
     /// The data set's name for its type.
     pub kind: String,
+    /// The documents that support what is right.
+    #[serde(default)]
+    pub gold_documents: Vec<DocumentId>,
     /// The kinds of its gold documents.
     pub modalities: BTreeSet<Modality>,
     /// Whether it needs a picture: its type says so (`Image`, in any case), or a gold document is
@@ -38,6 +57,9 @@ pub struct Outcome {
     pub retrieved: Option<SetScore>,
     /// Gold among what the filter kept.
     pub filtered: Option<SetScore>,
+    /// Gold among what the ranker was shown.
+    #[serde(default)]
+    pub ranked: Option<SetScore>,
     /// Gold among what the answer cites.
     pub cited: Option<SetScore>,
     /// nDCG over all candidates: the ranker's order, then the dropped ones by their filter score.
@@ -63,7 +85,11 @@ impl Outcome {
         let modalities = modalities(example, &gold);
         Self {
             question: example.question.id.clone(),
+            text: example.question.text.clone(),
+            answer: explanation.answer.clone(),
+            gold: example.gold.answers.clone(),
             kind: example.kind.clone(),
+            gold_documents: example.gold.documents.clone(),
             picture_dependent: example.kind.to_lowercase().contains("image")
                 || modalities.contains(&Modality::Image),
             modalities,
@@ -75,6 +101,7 @@ impl Outcome {
             answer_f1: answer.f1,
             retrieved: set_score(&ids(&|_| true), &gold),
             filtered: set_score(&passed, &gold),
+            ranked: set_score(&shown, &gold),
             cited: set_score(&ids(&|c| c.cited), &gold),
             ndcg: ndcg(&whole_order(candidates), &gold),
             gold_kept: (!gold.is_empty()).then(|| gold.iter().all(|id| shown.contains(id))),
@@ -103,7 +130,18 @@ pub enum Metric {
     Unparsable,
 }
 
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Metric {
+    /// The metric of this name in files.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
     /// All, in the order of tables.
     pub const ALL: [Self; 7] = [
         Self::AnswerEm,
@@ -187,4 +225,53 @@ fn share_dropped(candidates: &[Candidate], gold: &[&DocumentId]) -> Option<f64> 
         dropped += usize::from(other.dropped_at.is_some());
     }
     (all > 0).then(|| dropped as f64 / all as f64)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A right answer to a question about one picture, its document kept and cited.
+    pub(crate) fn outcome() -> Outcome {
+        let set = |recall: f64| Some(SetScore { precision: 1.0, recall, f1: recall });
+        Outcome {
+            question: QuestionId::new("q"),
+            text: "What colour?".into(),
+            answer: "red".into(),
+            gold: vec!["red".into()],
+            kind: "ImageQ".into(),
+            gold_documents: vec![DocumentId::new("flag")],
+            modalities: [Modality::Image].into(),
+            picture_dependent: true,
+            answerable: true,
+            abstained: false,
+            unparsable: false,
+            confidence: Some(0.9),
+            answer_em: 1.0,
+            answer_f1: 1.0,
+            retrieved: set(1.0),
+            filtered: set(1.0),
+            ranked: set(1.0),
+            cited: set(1.0),
+            ndcg: Some(1.0),
+            gold_kept: Some(true),
+            distractors_dropped: Some(0.5),
+        }
+    }
+
+    #[test]
+    fn slices_are_named_for_people() {
+        let outcome = outcome();
+        let names = Slicing::ALL.map(|slicing| slicing.of(&outcome));
+        let expected = ["ImageQ", "image", "1 document", "needs a picture", "has an answer"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn metrics_are_found_by_name() {
+        for metric in Metric::ALL {
+            assert_eq!(Metric::named(metric.name()), Some(metric));
+        }
+        assert_eq!(Metric::named("bleu"), None);
+    }
 }

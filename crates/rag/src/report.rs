@@ -1,26 +1,35 @@
-//! The report of a comparison: `report.json` for programs, `report.html` for people.
+//! The report of a run, of a comparison or of a matrix of variants: `report.json` for programs,
+//! `report.html` for people.
 //!
 //! Both are made of outcomes, curves and settings that are given; nothing here runs a model or
 //! reads a clock. Timings stand under one key, `timings`, so that two runs can be compared by all
 //! the rest.
 
+mod browser;
+mod changes;
+mod comparing;
+mod documents;
 mod examples;
 mod figures;
+mod filters;
 mod html;
 mod markup;
 mod named;
 mod picture;
 mod plot;
+mod probed;
 mod sections;
 mod write;
 
 use serde::Serialize;
 
 use crate::error::RagError;
-use crate::evaluation::{Metric, Outcome};
+use crate::evaluation::{Metric, Outcome, Slicing};
+use crate::quality::Measures;
 use crate::statistics::{Interval, Resamples};
 
-pub use examples::ReportExample;
+pub use changes::Change;
+pub use examples::{Answered, ReportExample};
 pub use html::render as render_html;
 pub use named::Named;
 pub use write::write_report;
@@ -30,12 +39,18 @@ pub use write::write_report;
 pub struct ReportInput {
     /// What it is about, in one line.
     pub title: String,
+    /// What a reader must know to judge the figures, by name: data, model, protocol.
+    pub facts: Vec<(String, String)>,
     /// What was compared, in the order of tables. The first is what the others are measured by.
     pub variants: Vec<Variant>,
     /// Which pairs are tested: the gain of the first over the second.
     pub comparisons: Vec<(String, String)>,
     /// Training curves.
     pub curves: Vec<Curve>,
+    /// Which variants are answers over worse documents.
+    pub strengths: Vec<Strengths>,
+    /// What was found of the explanations, if it was asked about them.
+    pub quality: Option<Measures>,
     /// The settings as resolved.
     pub settings: serde_json::Value,
     /// How long parts took, if that is to be told.
@@ -77,11 +92,31 @@ pub struct Curve {
     pub points: Vec<[f64; 2]>,
 }
 
+/// One way to make documents worse, at each strength that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Strengths {
+    /// What was done to documents.
+    pub kind: String,
+    /// The strengths, the least first.
+    pub points: Vec<Strength>,
+}
+
+/// A strength, and the variant that answered over documents made so much worse.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Strength {
+    /// From 0, nothing, to 1.
+    pub strength: f64,
+    /// The variant's name.
+    pub variant: String,
+}
+
 /// A comparison with everything that is told about it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// What it is about.
     pub title: String,
+    /// What a reader must know to judge the figures, by name: data, model, protocol.
+    pub facts: Named<String>,
     /// The main figures.
     pub summary: Summary,
     /// What each variant is.
@@ -94,12 +129,31 @@ pub struct Report {
     pub by_modality: Named<Group>,
     /// Figures by whether a picture is needed.
     pub by_picture: Named<Group>,
+    /// Figures by how many documents the answer needs.
+    pub by_documents: Named<Group>,
+    /// Figures by whether there is an answer.
+    pub by_answerable: Named<Group>,
+    /// Of two variants that are compared, the tested differences of each slice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slice_tests: Vec<SliceTest>,
+    /// Of two variants that are compared, the questions that they answer differently well, the
+    /// largest regression first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// How many answers are right, and how many are wrong for which reason, over all runs.
+    pub failures: Named<Named<usize>>,
     /// What is left of the gold documents after each step.
     pub funnel: Named<Vec<FunnelStep>>,
     /// How the confidence relates to being right.
     pub reliability: Named<Reliability>,
     /// Training curves.
     pub curves: Vec<Curve>,
+    /// Which variants are answers over worse documents.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strengths: Vec<Strengths>,
+    /// What was found of the explanations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Measures>,
     /// The settings as resolved.
     pub settings: serde_json::Value,
     /// How long parts took.
@@ -145,21 +199,44 @@ pub struct Test {
     pub low: f64,
     /// Upper end.
     pub high: f64,
-    /// Two-sided p of the paired permutation test.
+    /// Two-sided p of the paired test that `how` names.
     pub p: f64,
     /// The same by Holm's correction over all rows.
     pub p_holm: f64,
+    /// What p comes from: `permutation`, or `mcnemar` for exact match of two single runs.
+    pub how: &'static str,
+    /// The smallest difference that this many questions would find in four of five cases, from
+    /// the width of the interval.
+    pub detectable: f64,
+    /// Questions that `a` does better on.
+    pub wins: usize,
+    /// Questions that `b` does better on.
+    pub losses: usize,
 }
 
-/// Gold documents after one step of the pipeline, as means over questions that have some.
+/// A tested difference over one slice of the questions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SliceTest {
+    /// What the questions are cut by.
+    pub slicing: &'static str,
+    /// The slice.
+    pub slice: String,
+    /// How many questions are in it.
+    pub questions: usize,
+    /// The difference. Its p values are corrected over all rows of the slicing.
+    #[serde(flatten)]
+    pub test: Test,
+}
+
+/// What is left after one step of the pipeline, as means over questions that have gold documents.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunnelStep {
-    /// `retrieved`, `filtered` or `cited`.
+    /// `retrieved`, `filtered`, `ranked`, `cited` or `right`.
     pub step: &'static str,
-    /// Share of the gold documents that are there.
+    /// Share of the gold documents that are there; of `right`, of the answers that match exactly.
     pub recall: f64,
-    /// Share of what is there that is gold.
-    pub precision: f64,
+    /// Share of what is there that is gold; absent of `right`.
+    pub precision: Option<f64>,
 }
 
 /// How the confidence relates to being right.
@@ -170,6 +247,11 @@ pub struct Reliability {
     pub ece: f64,
     /// Ten equal bins of confidence, those without answers left out.
     pub bins: Vec<ReliabilityBin>,
+    /// Mean share wrong over all coverages: the area under `risk`, over the answers alone.
+    pub aurc: f64,
+    /// If only the most confident answers are given: the share of all questions that get one, and
+    /// the share of those answers that is wrong. At most a hundred points.
+    pub risk: Vec<[f64; 2]>,
 }
 
 /// Answers of like confidence.
@@ -196,7 +278,7 @@ impl Report {
         let questions = questions.unwrap_or(0);
         let resamples = Resamples::new(questions, input.resamples, input.seed);
         let all: Vec<usize> = (0..questions).collect();
-        let groups = |name: fn(&Outcome) -> String| figures::groups(&input, name);
+        let groups = |slicing| figures::groups(&input, slicing);
         let per_variant = |of: &dyn Fn(&Variant) -> Option<Reliability>| {
             let named = variants.iter().filter_map(|v| Some((v.name.clone(), of(v)?)));
             named.collect::<Named<Reliability>>()
@@ -213,15 +295,21 @@ impl Report {
                 .iter()
                 .map(|v| (named(v), v.runs.iter().map(|run| run.seed).collect()))
                 .collect(),
-            by_kind: groups(|outcome| outcome.kind.clone()),
-            by_modality: groups(figures::modality_name),
-            by_picture: groups(|o| {
-                if o.picture_dependent { "needs a picture" } else { "needs no picture" }.to_owned()
-            }),
+            by_kind: groups(Slicing::Kind),
+            by_modality: groups(Slicing::Modality),
+            by_picture: groups(Slicing::Picture),
+            by_documents: groups(Slicing::Documents),
+            by_answerable: groups(Slicing::Answerable),
+            slice_tests: figures::slice_tests(&input)?,
+            changes: changes::of(&input),
+            failures: variants.iter().map(|v| (named(v), figures::failures(v))).collect(),
             funnel: variants.iter().map(|v| (named(v), figures::funnel(v))).collect(),
             reliability: per_variant(&figures::reliability),
             title: input.title,
+            facts: input.facts.into_iter().collect(),
             curves: input.curves,
+            strengths: input.strengths,
+            quality: input.quality,
             settings: input.settings,
             timings: input.timings,
         })
@@ -230,6 +318,17 @@ impl Report {
     /// The figure of a variant over all questions.
     pub fn figure(&self, variant: &str, metric: Metric) -> Option<Interval> {
         *self.summary.variants.get(variant)?.get(metric.name())?
+    }
+
+    /// The slices of a way to cut the questions.
+    pub fn slices(&self, slicing: Slicing) -> &Named<Group> {
+        match slicing {
+            Slicing::Kind => &self.by_kind,
+            Slicing::Modality => &self.by_modality,
+            Slicing::Documents => &self.by_documents,
+            Slicing::Picture => &self.by_picture,
+            Slicing::Answerable => &self.by_answerable,
+        }
     }
 
     /// The report as JSON, ending in a line end. The same input gives the same bytes.

@@ -1,4 +1,7 @@
-//! A file of explanations, one JSON object a line, written as questions are done.
+//! A file of explanations, one JSON object a line, written as questions are done; and the folder
+//! that such a file is in.
+
+mod answered;
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -9,6 +12,10 @@ use mmrag_core::QuestionId;
 
 use crate::error::RagError;
 use crate::explanation::Explanation;
+
+pub use answered::{
+    AnsweredRun, EXPLANATIONS_FILE, OUTCOMES_FILE, PairedRuns, SETTINGS_FILE, write_outcomes,
+};
 
 /// A file of explanations that can be gone on with.
 ///

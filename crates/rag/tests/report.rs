@@ -17,6 +17,10 @@ fn outcome(i: usize, is_right: bool, confidence: f64) -> Outcome {
     let is_picture = i.is_multiple_of(2);
     Outcome {
         question: QuestionId::new(format!("q{i}")),
+        text: format!("Question {i} <b>?"),
+        answer: if is_right { "red" } else { "<i>blue</i>" }.into(),
+        gold: vec!["red".into()],
+        gold_documents: vec![mmrag_core::DocumentId::new("d")],
         kind: if is_picture { "ImageQ" } else { "TextQ" }.into(),
         modalities: [if is_picture { Modality::Image } else { Modality::Text }].into(),
         picture_dependent: is_picture,
@@ -28,6 +32,7 @@ fn outcome(i: usize, is_right: bool, confidence: f64) -> Outcome {
         answer_f1: f64::from(is_right),
         retrieved: set(0.1),
         filtered: set(0.5),
+        ranked: set(0.5),
         cited: set(1.0),
         ndcg: Some(1.0),
         gold_kept: Some(true),
@@ -44,6 +49,7 @@ fn variant(name: &str, is_right: fn(usize) -> bool) -> Variant {
 fn input() -> ReportInput {
     ReportInput {
         title: "A <small> comparison".into(),
+        facts: vec![("Data".into(), "<b>atlas</b>".into())],
         variants: vec![variant("base", |i| i % 4 == 0), variant("two_stage", |i| i % 4 != 0)],
         comparisons: vec![("two_stage".into(), "base".into())],
         curves: vec![Curve {
@@ -52,9 +58,9 @@ fn input() -> ReportInput {
             points: (0..20).map(|i| [f64::from(i), f64::from(i).sqrt()]).collect(),
         }],
         settings: serde_json::json!({ "lr": 0.001 }),
-        timings: None,
         resamples: 400,
         seed: 5,
+        ..ReportInput::default()
     }
 }
 
@@ -73,7 +79,7 @@ fn figures_by_hand() {
     assert_eq!((same.diff, same.p, same.p_holm), (0.0, 1.0, 1.0));
     assert_eq!(report.by_kind.get("ImageQ").unwrap().questions, 20);
     let filtered = &report.funnel.get("base").unwrap()[1];
-    assert_eq!((filtered.step, filtered.recall, filtered.precision), ("filtered", 1.0, 0.5));
+    assert_eq!((filtered.step, filtered.recall, filtered.precision), ("filtered", 1.0, Some(0.5)));
     assert!((report.reliability.get("two_stage").unwrap().ece - 0.1).abs() < 1e-9);
 }
 
@@ -93,7 +99,21 @@ fn json_has_the_promised_keys_and_is_the_same_each_time() {
     }
     let row = json["summary"]["tests"][0].as_object().unwrap();
     let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["metric", "a", "b", "diff", "low", "high", "p", "p_holm"]);
+    let expected = [
+        "metric",
+        "a",
+        "b",
+        "diff",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "how",
+        "detectable",
+        "wins",
+        "losses",
+    ];
+    assert_eq!(keys, expected);
     assert!(json.get("timings").is_none());
 }
 
@@ -125,11 +145,7 @@ fn shown() -> Vec<ReportExample> {
             .answer(&example.question, Some(&example.candidates))
             .expect("the engines answer")
     };
-    let show = |example: Example| ReportExample {
-        variant: "two_stage".into(),
-        explanation: explain(&example),
-        example,
-    };
+    let show = |example: Example| ReportExample::of("two_stage", &explain(&example), &example);
     examples.into_iter().map(show).collect()
 }
 
@@ -162,4 +178,41 @@ fn files_are_written_whole() {
         write_report(keep.as_ref(), &report, &shown()).unwrap();
     }
     assert!(matches!(examples()[0].candidates[0].content, Content::Text(_)));
+}
+
+#[test]
+fn a_comparison_of_two_single_runs_lists_what_got_worse_and_links_to_it() {
+    let mut input = input();
+    for variant in &mut input.variants {
+        variant.runs.truncate(1);
+    }
+    let report = Report::of(input).unwrap();
+    let em = &report.summary.tests[0];
+    assert_eq!((em.how, em.wins, em.losses), ("mcnemar", 30, 10));
+    // 2 Σ_{i ≤ 10} C(40, i) / 2^40.
+    assert!((em.p - 0.002_221_4).abs() < 1e-6, "{}", em.p);
+    assert!(em.detectable > 0.2 && em.detectable < 0.6, "{}", em.detectable);
+    let worst = &report.changes[0];
+    assert!(worst.is_regression() && worst.em == -1.0, "{worst:?}");
+    assert_eq!(report.changes.iter().filter(|change| change.is_regression()).count(), 10);
+    let pictures = report.slice_tests.iter().find(|row| row.slice == "image").unwrap();
+    assert_eq!((pictures.questions, pictures.slicing), (20, "modality"));
+    assert!(pictures.test.p_holm >= pictures.test.p);
+    let html = render_html(&report, &[]);
+    assert!(html.contains("10 questions got worse, 30 better"), "{html}");
+    assert!(!html.contains("<i>blue") && html.contains("&lt;i&gt;blue"));
+    assert!(html.contains("&lt;b&gt;atlas"));
+}
+
+#[test]
+fn filters_are_rules_of_style_and_hold_no_text_from_outside() {
+    let mut shown = shown();
+    shown[0].example.kind = "</style><script>alert(1)</script>".into();
+    let html = render_html(&Report::of(input()).unwrap(), &shown);
+    assert!(html.contains("main:has(#fo0:checked) .example:not(.o0){display:none}"));
+    assert!(!html.contains("<script") && html.contains("&lt;/style&gt;&lt;script&gt;"));
+    // A label in the reasoning leads to the card of its document.
+    let (_, link) = html.split_once("<li>").unwrap().1.split_once("href=\"#").unwrap();
+    let target = link.split('"').next().unwrap();
+    assert!(html.contains(&format!("id=\"{target}\"")), "{target}");
 }

@@ -43,6 +43,22 @@ impl Draw {
         low + self.below((high - low + 1) as usize) as i32
     }
 
+    /// A number in [0, 1).
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// True with this probability; one draw whatever the probability.
+    pub(crate) fn chance(&mut self, probability: f64) -> bool {
+        self.unit() < probability
+    }
+
+    /// A standard normal number, by Box and Muller.
+    pub(crate) fn normal(&mut self) -> f64 {
+        let (a, b) = (1.0 - self.unit(), self.unit());
+        (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
+    }
+
     /// Heads or tails.
     pub(crate) fn coin(&mut self) -> bool {
         self.below(2) == 0

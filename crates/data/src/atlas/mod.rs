@@ -9,7 +9,7 @@
 pub mod baselines;
 mod composed;
 mod documents;
-mod draw;
+pub(crate) mod draw;
 mod freeze;
 mod kinds;
 mod lists;

@@ -5,26 +5,39 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use mmrag_rag::report::write_report;
-use serde_json::json;
 
 use super::Ended;
+use super::compare::CompareCommand;
+use super::curve::CurveCommand;
+use super::explain::ExplainCommand;
+use super::gate::GateCommand;
 use super::pass::PassCommand;
+use super::report::ReportCommand;
 use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
+use crate::comparing::{read_runs, report_of_run, shown};
 use crate::dataset::DatasetArgs;
-use crate::evaluating::{
-    answer_all, hold_settings, outcomes, shown_examples, single_report, table,
-};
+use crate::evaluating::{EvalRun, table};
 use crate::{output, stop};
 
-/// Right and wrong answers that the page shows, of each.
-const SHOWN: usize = 4;
+/// Questions that the page of a run shows, wrong ones first.
+const SHOWN: usize = 200;
 
 /// Evaluates pipelines and predictions.
 #[derive(Subcommand)]
 pub(crate) enum EvalCommand {
     /// Answer every question of a data set and say how right the answers are
     Run(RunCommand),
+    /// Say what changed between two runs, and whether it is more than chance
+    Compare(CompareCommand),
+    /// Judge a run by bounds; the exit code is the verdict
+    Gate(GateCommand),
+    /// Answer over ever worse documents, and draw each metric against the strength
+    Curve(CurveCommand),
+    /// Ask again with other documents and other reasoning: how good are a run's explanations?
+    Explain(ExplainCommand),
+    /// Write the page of a run: figures, plots, and every question to open
+    Report(ReportCommand),
     /// Say how often one of several drawn replies is right: is there anything to reinforce?
     Pass(PassCommand),
     /// Score a prediction file of a benchmark by its official metrics
@@ -36,7 +49,8 @@ const EXAMPLES: &str = "Example:
       --filter-adapter runs/filter/adapter --rank-adapter runs/rank/adapter
 
 OUT/explanations.jsonl gets one line a question as it is done; the same command goes on where a
-run was stopped. OUT/report.json and OUT/report.html hold the figures.";
+run was stopped. OUT/outcomes.jsonl says how right each answer is, OUT/report.json and OUT/report.html
+hold the figures. `mmrag eval compare`, `gate` and `report` read the folder.";
 
 /// Answers a data set.
 #[derive(Args)]
@@ -66,6 +80,11 @@ impl EvalCommand {
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         match self {
             Self::Run(command) => command.run(),
+            Self::Compare(command) => command.run(),
+            Self::Gate(command) => command.run(),
+            Self::Curve(command) => command.run(),
+            Self::Explain(command) => command.run(),
+            Self::Report(command) => command.run(),
             Self::Pass(command) => command.run(),
             Self::Score(command) => command.run(),
         }
@@ -78,22 +97,20 @@ impl RunCommand {
         let policy = self.answer.policy()?;
         let answerer = Answerer::new(&policy, &self.answer)?;
         let examples = self.dataset.examples(self.questions)?;
-        let settings = json!({
-            "data": self.dataset.data,
-            "split": self.dataset.split,
-            "hide": self.dataset.hide,
-            "answer": self.answer,
-            "weights": self.answer.weights()?,
-        });
-        hold_settings(&self.out, &settings)?;
-        let log = self.out.join("explanations.jsonl");
-        let answered = answerer.with_pipeline(None, 0, |pipeline| {
-            answer_all(pipeline, &examples, &log, "eval", &stop)
-        })?;
-        let Some(explanations) = answered else { return Ok(Ended::Stopped) };
-        let outcomes = outcomes(&examples, &explanations);
-        let shown = shown_examples("run", &examples, &explanations, &outcomes, SHOWN);
-        let report = single_report("evaluation", outcomes, settings)?;
+        let run = EvalRun {
+            answerer: &answerer,
+            data: &self.dataset,
+            answer: &self.answer,
+            folder: &self.out,
+            title: "eval",
+            stop: &stop,
+        };
+        if !run.over(&examples)? {
+            return Ok(Ended::Stopped);
+        }
+        let runs = read_runs(std::slice::from_ref(&self.out))?;
+        let report = report_of_run(&runs[0])?;
+        let shown = shown(&runs[0], None, None, SHOWN)?;
         write_report(&self.out, &report, &shown).context("failed to write the report")?;
         if self.json {
             output::json(&report.summary)?;

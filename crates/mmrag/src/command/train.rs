@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::Ended;
 use crate::answerer::{load_policy, load_trainable, model_folder};
-use crate::dataset::{self, SplitName};
+use crate::dataset::{self, SplitName, degraded};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{Questions, first, stage_of, supervise, train_filter, train_ranker};
 use crate::{output, predict, stop};
@@ -144,7 +144,12 @@ fn supervise_each(chain: Vec<SftRun>, stop: &AtomicBool) -> anyhow::Result<Optio
     Ok(published)
 }
 
-fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Result<Questions> {
+/// The questions that a run file names, with at most so many dev questions; 0 is all.
+///
+/// # Errors
+///
+/// When the file names no data set or it cannot be read.
+pub(crate) fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Result<Questions> {
     ensure!(
         !data.folder.as_os_str().is_empty(),
         "the run file names no data set: `data.folder` is missing"
@@ -152,8 +157,9 @@ fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Result<Questi
     let of = |split: SplitName, most| -> anyhow::Result<Vec<Example>> {
         let loaded = dataset::load(&data.folder, split)?;
         let examples = first(&loaded.examples, most);
+        let examples = degraded(&data.degrade, 0, examples, &loaded.examples);
         Ok(match data.hide {
-            None => examples.to_vec(),
+            None => examples,
             Some(hide) => examples.iter().map(|example| hide.of(example)).collect(),
         })
     };

@@ -1,18 +1,14 @@
-//! Answered questions on the page: pictures, verdicts, order, reasoning, and why not the others.
+//! Answered questions on the page: answers, reasoning with links to documents, and why not the
+//! others.
 
 use std::fmt::Write as _;
 
-use mmrag_core::{Content, Document, DocumentId, Example, ImageSource, Table};
+use mmrag_core::Example;
 
+use super::documents::{Cards, anchor, cut};
 use super::markup::{escaped, percent};
-use super::picture::data_uri;
-use super::plot::bar;
-use crate::evaluation::Outcome;
-use crate::explanation::{Candidate, DroppedAt, Explanation, ReasoningStep};
-
-/// How much of a text is shown.
-const SHOWN_CHARS: usize = 260;
-const SHOWN_ROWS: usize = 6;
+use crate::evaluation::{Failure, Outcome};
+use crate::explanation::{Explanation, ReasoningStep};
 
 macro_rules! put {
     ($to:expr, $($part:tt)*) => {
@@ -23,225 +19,171 @@ macro_rules! put {
 /// An answered question to show.
 #[derive(Clone, Debug)]
 pub struct ReportExample {
+    /// The question with its documents and gold. Documents that are not in it are shown by title.
+    pub example: Example,
+    /// Who answered it. The first is what right and wrong are told of; of two, the second is what
+    /// it is compared with.
+    pub answered: Vec<Answered>,
+}
+
+/// An answer to show.
+#[derive(Clone, Debug)]
+pub struct Answered {
     /// The variant that answered.
     pub variant: String,
     /// What it said.
     pub explanation: Explanation,
-    /// The question with its documents and gold.
-    pub example: Example,
+    /// How right it is.
+    pub outcome: Outcome,
 }
 
-/// The examples, those answered right first.
-pub(super) fn section(examples: &[ReportExample]) -> String {
-    let is_right =
-        |shown: &&ReportExample| Outcome::of(&shown.explanation, &shown.example).answer_em > 0.5;
-    let (right, wrong): (Vec<_>, Vec<_>) = examples.iter().partition(is_right);
+impl ReportExample {
+    /// An example with one answer.
+    pub fn of(variant: &str, explanation: &Explanation, example: &Example) -> Self {
+        let answered = Answered {
+            variant: variant.to_owned(),
+            outcome: Outcome::of(explanation, example),
+            explanation: explanation.clone(),
+        };
+        Self { example: example.clone(), answered: vec![answered] }
+    }
+
+    /// Exact match and F1 of the first answer, less those of the second.
+    pub(super) fn gain(&self) -> Option<(f64, f64)> {
+        let [after, before, ..] = &self.answered[..] else { return None };
+        let (after, before) = (&after.outcome, &before.outcome);
+        Some((after.answer_em - before.answer_em, after.answer_f1 - before.answer_f1))
+    }
+}
+
+/// One question as a fold: what was asked and answered is seen at once, all else on opening.
+pub(super) fn fold(shown: &ReportExample, place: usize, classes: &str) -> String {
     let mut html = String::new();
-    for (title, shown, is_right) in [("Right", right, true), ("Wrong", wrong, false)] {
-        if shown.is_empty() {
-            continue;
-        }
-        put!(html, "<h3>{title}</h3>");
-        for shown in shown {
-            html.push_str(&one(shown, is_right));
-        }
+    let question = escaped(&shown.example.question.text);
+    put!(html, "<details class=\"card example {classes}\"><summary>");
+    for answered in &shown.answered {
+        html.push_str(&mark(&answered.outcome));
     }
-    html
+    put!(html, "<span class=\"asked\">{question}</span>");
+    let answers: Vec<String> =
+        shown.answered.iter().map(|answered| escaped(&said(&answered.explanation))).collect();
+    put!(
+        html,
+        "<span class=\"said\">{} <small>gold {}</small></span></summary>",
+        answers.join(" ← "),
+        escaped(&gold(shown))
+    );
+    put!(html, "<div class=\"inside\" id=\"q{place}\"><p class=\"meta\">");
+    put!(html, "{}", escaped(shown.example.question.id.as_str()));
+    if !shown.example.kind.is_empty() {
+        put!(html, " <span class=\"badge\">{}</span>", escaped(&shown.example.kind));
+    }
+    html.push_str("</p>");
+    let mut cards = Cards::new(shown, place);
+    for image in &shown.example.question.images {
+        html.push_str(&cards.picture(image, "picture of the question"));
+    }
+    html.push_str("<div class=\"panels\">");
+    for answered in &shown.answered {
+        html.push_str(&panel(shown, answered, place));
+    }
+    html.push_str("</div>");
+    html.push_str(&cards.all());
+    html + "</div></details>"
 }
 
-fn one(shown: &ReportExample, is_right: bool) -> String {
-    let ReportExample { variant, explanation, example } = shown;
-    let mut html = String::from("<article class=\"card example\"><header>");
-    let (class, word) = if is_right { ("good", "right") } else { ("bad", "wrong") };
-    put!(html, "<span class=\"badge {class}\">{word}</span>");
-    put!(html, "<span class=\"badge\">{}</span>", escaped(variant));
-    if !example.kind.is_empty() {
-        put!(html, "<span class=\"badge\">{}</span>", escaped(&example.kind));
-    }
-    put!(html, "<h4>{}</h4></header>", escaped(&explanation.question.text));
-    for image in &example.question.images {
-        html.push_str(&picture(image, "picture of the question"));
-    }
-    html.push_str(&answer(explanation, example));
-    html.push_str(&reasoning(explanation));
-    html.push_str(&ranked(explanation, example));
-    html.push_str(&dropped(explanation, example));
-    html + "</article>"
-}
-
-fn answer(explanation: &Explanation, example: &Example) -> String {
-    let mut html = String::from("<dl class=\"answer\"><dt>Answer</dt><dd>");
-    match &explanation.fallback {
-        Some(fallback) => {
-            put!(
-                html,
-                "<b>{}</b> <span class=\"bad\">{}</span>",
-                escaped(&explanation.answer),
-                escaped(&fallback.why)
-            );
-            if let Some(reply) = &fallback.reply {
-                put!(html, "<pre>{}</pre>", escaped(&cut(reply)));
-            }
-        }
-        None => put!(html, "<b>{}</b>", escaped(&explanation.answer)),
-    }
-    for citation in &explanation.citations {
-        put!(html, " <sup class=\"chip\">[{}] {}</sup>", citation.label, escaped(&citation.title));
-    }
-    let gold = if example.gold.is_answerable() {
-        example.gold.answers.join("; ")
-    } else {
-        "none".to_owned()
+/// Whether an answer is right, as a badge.
+fn mark(outcome: &Outcome) -> String {
+    let (class, word) = match (outcome.answer_em > 0.5, outcome.answer_f1 > 0.0) {
+        (true, _) => ("good", "right"),
+        (false, true) => ("unclear", "partly"),
+        (false, false) => ("bad", "wrong"),
     };
-    put!(html, "</dd><dt>Gold</dt><dd>{}</dd>", escaped(&gold));
+    format!("<span class=\"badge {class}\">{word}</span>")
+}
+
+fn said(explanation: &Explanation) -> String {
+    match explanation.answer.as_str() {
+        "" => "(nothing)".to_owned(),
+        answer => cut(answer),
+    }
+}
+
+fn gold(shown: &ReportExample) -> String {
+    match shown.example.gold.answers.as_slice() {
+        [] => "none".to_owned(),
+        answers => cut(&answers.join("; ")),
+    }
+}
+
+/// What one variant said, and from what.
+fn panel(shown: &ReportExample, answered: &Answered, place: usize) -> String {
+    let Answered { variant, explanation, outcome } = answered;
+    let mut html = String::from("<div class=\"panel\"><dl class=\"answer\">");
+    put!(html, "<dt>{}</dt><dd>{}", escaped(variant), mark(outcome));
+    put!(html, " <b>{}</b>", escaped(&said(explanation)));
+    for citation in &explanation.citations {
+        put!(
+            html,
+            " <a class=\"chip\" href=\"#{}\">[{}] {}</a>",
+            anchor(place, shown, &citation.document),
+            citation.label,
+            escaped(&citation.title)
+        );
+    }
+    put!(html, "</dd><dt>Gold</dt><dd>{}</dd>", escaped(&gold(shown)));
+    if let Some(failure) = Failure::of(outcome) {
+        put!(html, "<dt>Why wrong</dt><dd>{}</dd>", failure.title());
+    }
     if let Some(confidence) = explanation.confidence {
         put!(html, "<dt>Confidence</dt><dd>{} %</dd>", percent(confidence));
     }
-    html + "</dl>"
+    if let Some(fallback) = &explanation.fallback {
+        put!(html, "<dt>Fallback</dt><dd class=\"bad\">{}", escaped(&fallback.why));
+        if let Some(reply) = &fallback.reply {
+            put!(html, "<pre>{}</pre>", escaped(&cut(reply)));
+        }
+        html.push_str("</dd>");
+    }
+    html.push_str("</dl>");
+    html.push_str(&reasoning(shown, explanation, place));
+    html + "</div>"
 }
 
-fn reasoning(explanation: &Explanation) -> String {
+fn reasoning(shown: &ReportExample, explanation: &Explanation, place: usize) -> String {
     if explanation.reasoning.is_empty() {
         return String::new();
     }
     let mut html = String::from("<ol class=\"steps\">");
     for ReasoningStep { text, .. } in &explanation.reasoning {
-        put!(html, "<li>{}</li>", escaped(text));
+        put!(html, "<li>{}</li>", linked(text, shown, explanation, place));
     }
     html + "</ol>"
 }
 
-fn ranked(explanation: &Explanation, example: &Example) -> String {
-    let mut ranked: Vec<(&Candidate, usize, usize)> = explanation
-        .candidates
-        .iter()
-        .filter_map(|c| c.rank.as_ref().map(|rank| (c, rank.position, rank.label)))
-        .collect();
-    ranked.sort_by_key(|(_, position, _)| *position);
-    let mut html = String::from("<div class=\"documents\">");
-    for (candidate, position, label) in ranked {
-        let class = if candidate.cited { "document cited" } else { "document" };
-        put!(
-            html,
-            "<div class=\"{class}\"><p class=\"meta\"><b>{position}.</b> [{label}] {}{}</p>",
-            candidate.modality,
-            badges(candidate, example)
-        );
-        put!(html, "<h5>{}</h5>", escaped(&candidate.title));
-        html.push_str(&content(example, &candidate.document));
-        if let Some(p) = candidate.filter.as_ref().and_then(|filter| filter.p) {
-            put!(html, "<p class=\"meta\">helps {} {}</p>", bar(p, "s0"), percent(p));
-        }
-        html.push_str(&quotes(explanation, candidate));
-        html.push_str("</div>");
-    }
-    html + "</div>"
-}
-
-fn quotes(explanation: &Explanation, candidate: &Candidate) -> String {
-    let of_it = explanation.citations.iter().filter(|c| c.document == candidate.document);
-    let mut html = String::new();
-    for quote in of_it.filter_map(|citation| citation.quote.as_ref()) {
-        put!(html, "<blockquote>{}</blockquote>", escaped(quote));
-    }
-    html
-}
-
-fn dropped(explanation: &Explanation, example: &Example) -> String {
-    let dropped: Vec<&Candidate> =
-        explanation.candidates.iter().filter(|c| c.dropped_at.is_some()).collect();
-    if dropped.is_empty() {
-        return String::new();
-    }
-    let mut html = String::new();
-    put!(
-        html,
-        "<details><summary>Why not the other {}</summary><ul class=\"rejected\">",
-        dropped.len()
-    );
-    for candidate in dropped {
-        let at = match candidate.dropped_at {
-            Some(DroppedAt::Read) => "unreadable",
-            Some(DroppedAt::Filter) => "filter",
-            Some(DroppedAt::Prompt) => "prompt too long",
-            None => "",
+/// A step with its labels as links to the documents they stand for.
+fn linked(text: &str, shown: &ReportExample, explanation: &Explanation, place: usize) -> String {
+    let document = |label: usize| {
+        let is_it = |c: &&crate::explanation::Candidate| {
+            c.rank.as_ref().is_some_and(|rank| rank.label == label)
         };
-        put!(
-            html,
-            "<li>{}<div><b>{}</b> ",
-            thumbnail(example, &candidate.document),
-            escaped(&candidate.title)
-        );
-        put!(
-            html,
-            "<span class=\"badge\">{}</span><span class=\"badge\">{at}</span>{}",
-            candidate.modality,
-            badges(candidate, example)
-        );
-        let why = candidate.dropped_why.as_deref().unwrap_or("");
-        put!(html, "<p class=\"meta\">{}</p></div></li>", escaped(why));
-    }
-    html + "</ul></details>"
-}
-
-fn badges(candidate: &Candidate, example: &Example) -> String {
-    let mut html = String::new();
-    if example.gold.documents.contains(&candidate.document) {
-        let class = if candidate.dropped_at.is_some() { "bad" } else { "good" };
-        put!(html, "<span class=\"badge {class}\">gold</span>");
-    }
-    if candidate.cited {
-        html.push_str("<span class=\"badge\">cited</span>");
-    }
-    html
-}
-
-fn content(example: &Example, id: &DocumentId) -> String {
-    match find(example, id).map(|document| &document.content) {
-        None => String::new(),
-        Some(Content::Text(text)) => format!("<p class=\"text\">{}</p>", escaped(&cut(text))),
-        Some(Content::Image(source)) => picture(source, "picture of the document"),
-        Some(Content::Table(table)) => rows(table),
-    }
-}
-
-fn thumbnail(example: &Example, id: &DocumentId) -> String {
-    match find(example, id).map(|document| &document.content) {
-        Some(Content::Image(source)) => picture(source, "picture of the document"),
-        _ => String::new(),
-    }
-}
-
-fn find<'a>(example: &'a Example, id: &DocumentId) -> Option<&'a Document> {
-    example.candidates.iter().find(|document| document.id == *id).map(|document| &**document)
-}
-
-fn picture(source: &ImageSource, what: &str) -> String {
-    match data_uri(source) {
-        Some(uri) => format!("<img src=\"{uri}\" alt=\"{what}\">"),
-        None => "<p class=\"meta\">(the picture cannot be shown)</p>".to_owned(),
-    }
-}
-
-fn rows(table: &Table) -> String {
-    let row = |cells: &[String], tag: &str| {
-        let cells: Vec<String> =
-            cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(&cut(cell)))).collect();
-        format!("<tr>{}</tr>", cells.concat())
+        explanation.candidates.iter().find(is_it).map(|candidate| &candidate.document)
     };
-    let mut html = String::from("<div class=\"scroll\"><table class=\"data\">");
-    html.push_str(&row(&table.header, "th"));
-    table.rows.iter().take(SHOWN_ROWS).for_each(|cells| html.push_str(&row(cells, "td")));
-    html.push_str("</table></div>");
-    if table.rows.len() > SHOWN_ROWS {
-        put!(html, "<p class=\"meta\">and {} more rows</p>", table.rows.len() - SHOWN_ROWS);
+    let mut html = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('[') {
+        html.push_str(&escaped(before));
+        let label = after.split_once(']').and_then(|(inside, rest)| {
+            Some((document(inside.trim().parse().ok()?)?, inside, rest))
+        });
+        if let Some((document, inside, after)) = label {
+            let target = anchor(place, shown, document);
+            put!(html, "<a href=\"#{target}\">[{}]</a>", escaped(inside));
+            rest = after;
+        } else {
+            html.push('[');
+            rest = after;
+        }
     }
-    html
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    html + &escaped(rest)
 }

@@ -104,7 +104,7 @@ pub(super) fn forest(title: &str, rows: &[ForestRow]) -> String {
     let (low, high) = padded(range(ends));
     let x = |value: f64| NAMES + 16.0 + (value - low) / (high - low) * (VALUES - NAMES - 40.0);
     let height = ROW * rows.len() as f64 + 26.0;
-    let mut svg = open(820.0, height, title);
+    let mut svg = open(840.0, height, title);
     for tick in ticks(low, high) {
         let (at, end) = (x(tick), height - 22.0);
         let class = if tick == 0.0 { "zero" } else { "grid" };
@@ -184,6 +184,70 @@ pub(super) fn reliability(title: &str, series_of_bins: &[(usize, Vec<[f64; 3]>)]
         at(0.5),
         SIZE - 4.0
     );
+    svg + "</svg>"
+}
+
+/// Share wrong over the share of questions that get an answer, the most confident first.
+pub(super) fn risk(title: &str, colour: usize, points: &[[f64; 2]]) -> String {
+    const SIZE: f64 = 240.0;
+    const HEIGHT: f64 = 150.0;
+    let x = |value: f64| 36.0 + value * (SIZE - 46.0);
+    let y = |value: f64| HEIGHT - 34.0 - value * (HEIGHT - 44.0);
+    let mut svg = open(SIZE, HEIGHT, &format!("{title}: risk over coverage"));
+    for tick in [0.0, 0.5, 1.0] {
+        let (low, high, at) = (x(0.0), x(1.0), y(tick));
+        put!(
+            svg,
+            "<line class=\"grid\" x1=\"{low:.1}\" x2=\"{high:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"
+        );
+        put!(svg, "<text class=\"tick end\" x=\"30\" y=\"{:.1}\">{tick}</text>", at + 3.5);
+        let (at, below) = (x(tick), HEIGHT - 19.0);
+        put!(svg, "<text class=\"tick mid\" x=\"{at:.1}\" y=\"{below}\">{tick}</text>");
+    }
+    let path: Vec<String> =
+        points.iter().map(|[share, risk]| format!("{:.1},{:.1}", x(*share), y(*risk))).collect();
+    put!(svg, "<polyline class=\"line {}\" points=\"{}\"/>", series(colour), path.join(" "));
+    put!(
+        svg,
+        "<text class=\"tick mid\" x=\"{:.1}\" y=\"{:.1}\">share wrong over share answered</text>",
+        x(0.5),
+        HEIGHT - 4.0
+    );
+    svg + "</svg>"
+}
+
+/// Lines over strengths from 0 to 1, values from 0 to 1: of each point strength, value, and the
+/// ends of its interval.
+pub(super) fn strengths(title: &str, lines: &[Vec<[f64; 4]>]) -> String {
+    let x = |value: f64| LEFT + 6.0 + value * (PLOT_WIDTH - LEFT - 18.0);
+    let y = |value: f64| PLOT_HEIGHT - BOTTOM - value * (PLOT_HEIGHT - BOTTOM - TOP);
+    let mut svg = open(PLOT_WIDTH, PLOT_HEIGHT, title);
+    for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let (at, end) = (y(tick), LEFT - 6.0);
+        put!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{PLOT_WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"
+        );
+        put!(svg, "<text class=\"tick end\" x=\"{end}\" y=\"{:.1}\">{tick}</text>", at + 3.5);
+        let (at, below) = (x(tick), PLOT_HEIGHT - 8.0);
+        put!(svg, "<text class=\"tick mid\" x=\"{at:.1}\" y=\"{below}\">{tick}</text>");
+    }
+    for (i, points) in lines.iter().enumerate() {
+        let (class, aside) = (series(i), i as f64 * 2.0 - 3.0);
+        let path: Vec<String> = points
+            .iter()
+            .map(|[strength, value, ..]| format!("{:.1},{:.1}", x(*strength) + aside, y(*value)))
+            .collect();
+        put!(svg, "<polyline class=\"line {class}\" points=\"{}\"/>", path.join(" "));
+        for [strength, value, low, high] in points {
+            let (at, value, low, high) = (x(*strength) + aside, y(*value), y(*low), y(*high));
+            put!(
+                svg,
+                "<line class=\"line thin {class}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\"/>"
+            );
+            put!(svg, "<circle class=\"dot {class}\" cx=\"{at:.1}\" cy=\"{value:.1}\" r=\"3\"/>");
+        }
+    }
     svg + "</svg>"
 }
 

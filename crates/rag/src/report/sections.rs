@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::markup::{escaped, p_value, percent, points};
 use super::plot::{self, ForestRow, ForestVerdict, Line, bar, series};
 use super::{Curve, Group, Named, Report, Test};
-use crate::evaluation::Metric;
+use crate::evaluation::{Failure, Metric, Slicing};
 use crate::statistics::Interval;
 
 macro_rules! put {
@@ -15,29 +15,79 @@ macro_rules! put {
     };
 }
 
-/// The figures a reader looks for first: the first comparison's variants side by side.
+/// The figures a reader looks for first: the first comparison's variants side by side, or those
+/// of the only variant.
 pub(super) fn tiles(report: &Report) -> String {
-    let Some(first) = report.summary.tests.first() else { return String::new() };
-    let tests = report.summary.tests.iter().filter(|test| test.a == first.a && test.b == first.b);
     let mut html = String::from("<div class=\"tiles\">");
-    for test in tests {
-        let Some(metric) = metric_named(test.metric) else { continue };
-        let Some(value) = report.figure(&test.a, metric) else { continue };
-        let class = class(verdict(test));
-        put!(
-            html,
-            "<div class=\"tile\"><h3>{}</h3><b>{}</b>",
-            metric.title(),
-            percent(value.value)
-        );
-        put!(
-            html,
-            "<small class=\"{class}\">{} against {}</small></div>",
-            points(test.diff),
-            escaped(&test.b)
-        );
+    let mut tile = |metric: Metric, value: Interval, small: &str| {
+        let (title, value) = (metric.title(), percent(value.value));
+        put!(html, "<div class=\"tile\"><h3>{title}</h3><b>{value}</b>{small}</div>");
+    };
+    if let Some(first) = report.summary.tests.first().filter(|_| hub(report).is_none()) {
+        let is_first = |test: &&Test| test.a == first.a && test.b == first.b;
+        for test in report.summary.tests.iter().filter(is_first) {
+            let Some(metric) = Metric::named(test.metric) else { continue };
+            let Some(value) = report.figure(&test.a, metric) else { continue };
+            let (class, diff, other) = (class(verdict(test)), points(test.diff), escaped(&test.b));
+            tile(
+                metric,
+                value,
+                &format!("<small class=\"{class}\">{diff} against {other}</small>"),
+            );
+        }
+    } else if let Some((name, _)) = report.summary.variants.iter().next() {
+        for metric in Metric::ALL {
+            let Some(value) = report.figure(name, metric) else { continue };
+            let (low, high) = (percent(value.low), percent(value.high));
+            tile(metric, value, &format!("<small>{low} – {high}</small>"));
+        }
     }
     html + "</div>"
+}
+
+/// What a reader must know to judge the figures.
+pub(super) fn facts(report: &Report) -> String {
+    let mut html = String::from("<dl class=\"facts\">");
+    for (name, value) in report.facts.iter() {
+        put!(html, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(value));
+    }
+    html + "</dl>"
+}
+
+/// Right answers and classes of failure, a bar a variant.
+pub(super) fn failures(report: &Report) -> String {
+    let mut html = String::from("<div class=\"card\">");
+    let mut seen: Vec<Failure> = Vec::new();
+    for (name, counts) in report.failures.iter() {
+        let all: usize = counts.iter().map(|(_, count)| count).sum();
+        put!(html, "<p class=\"stack-name\">{}</p><div class=\"stack\">", escaped(name));
+        for (class, count) in counts.iter() {
+            let share = *count as f64 / all.max(1) as f64;
+            let failure = Failure::ALL.into_iter().find(|failure| failure.name() == class);
+            seen.extend(failure);
+            let (colour, title) = failure_look(failure);
+            put!(
+                html,
+                "<i class=\"{colour}\" style=\"flex-grow:{count}\" title=\"{title}: {count}\">{}</i>",
+                if share >= 0.06 { count.to_string() } else { String::new() }
+            );
+        }
+        html.push_str("</div>");
+    }
+    html.push_str("<ul class=\"legend\">");
+    let looks = std::iter::once(None).chain(Failure::ALL.into_iter().map(Some));
+    for failure in looks.filter(|failure| failure.is_none_or(|f| seen.contains(&f))) {
+        let (colour, title) = failure_look(failure);
+        put!(html, "<li><i class=\"{colour}\"></i>{title}</li>");
+    }
+    html + "</ul></div>"
+}
+
+/// The class of colour and the name of a class of failure; of none that of a right answer.
+fn failure_look(failure: Option<Failure>) -> (String, &'static str) {
+    let Some(failure) = failure else { return ("good".to_owned(), "right") };
+    let place = Failure::ALL.iter().position(|known| *known == failure).unwrap_or_default();
+    (format!("e{place}"), failure.title())
 }
 
 /// Every variant, every metric.
@@ -60,8 +110,62 @@ pub(super) fn results(report: &Report) -> String {
     html + "</tbody></table></div>"
 }
 
-/// One forest plot a comparison.
+/// What several variants are all measured by, if there is one such.
+pub(super) fn hub(report: &Report) -> Option<&str> {
+    let tests = &report.summary.tests;
+    let first = tests.first()?;
+    let is_hub =
+        tests.iter().all(|test| test.b == first.b) && tests.iter().any(|test| test.a != first.a);
+    is_hub.then_some(&first.b)
+}
+
+/// One forest plot a comparison; where all variants are measured by one, a plot a metric.
 pub(super) fn differences(report: &Report) -> String {
+    match hub(report) {
+        Some(hub) => by_metric(report, hub),
+        None => by_pair(report),
+    }
+}
+
+fn by_metric(report: &Report, hub: &str) -> String {
+    let mut html = String::new();
+    for metric in Metric::ALL {
+        let of_it = report.summary.tests.iter().filter(|test| test.metric == metric.name());
+        let rows: Vec<ForestRow> = of_it.map(|test| forest_row(&test.a, test)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let title = metric.title();
+        put!(
+            html,
+            "<figure class=\"card wide-plot\"><figcaption><b>{title}</b> minus that of <b>{}</b>, percentage points</figcaption>",
+            escaped(hub)
+        );
+        html.push_str(&plot::forest(title, &rows));
+        html.push_str("</figure>");
+    }
+    html
+}
+
+fn forest_row<'a>(name: &'a str, test: &Test) -> ForestRow<'a> {
+    ForestRow {
+        name,
+        diff: test.diff,
+        low: test.low,
+        high: test.high,
+        verdict: verdict(test),
+        note: format!(
+            "{} [{}, {}]  p {}  ({})",
+            points(test.diff),
+            points(test.low),
+            points(test.high),
+            p_value(test.p_holm),
+            percent(test.detectable)
+        ),
+    }
+}
+
+fn by_pair(report: &Report) -> String {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for test in &report.summary.tests {
         if !pairs.contains(&(&test.a, &test.b)) {
@@ -72,25 +176,14 @@ pub(super) fn differences(report: &Report) -> String {
     for (a, b) in pairs {
         let of_pair = report.summary.tests.iter().filter(|test| test.a == a && test.b == b);
         let rows: Vec<ForestRow> = of_pair
-            .map(|test| ForestRow {
-                name: metric_named(test.metric).map_or(test.metric, Metric::title),
-                diff: test.diff,
-                low: test.low,
-                high: test.high,
-                verdict: verdict(test),
-                note: format!(
-                    "{} [{}, {}]  p {}",
-                    points(test.diff),
-                    points(test.low),
-                    points(test.high),
-                    p_value(test.p_holm)
-                ),
+            .map(|test| {
+                forest_row(Metric::named(test.metric).map_or(test.metric, Metric::title), test)
             })
             .collect();
         let title = format!("{a} − {b}");
         put!(
             html,
-            "<figure class=\"card\"><figcaption><b>{}</b> minus <b>{}</b>, percentage points</figcaption>",
+            "<figure class=\"card wide-plot\"><figcaption><b>{}</b> minus <b>{}</b>, percentage points</figcaption>",
             escaped(a),
             escaped(b)
         );
@@ -118,7 +211,11 @@ pub(super) fn funnel(report: &Report) -> String {
                 );
             }
             put!(html, "<td>{}</td>", step.step);
-            for fraction in [step.recall, step.precision] {
+            for fraction in [Some(step.recall), step.precision] {
+                let Some(fraction) = fraction else {
+                    html.push_str("<td class=\"none\">–</td>");
+                    continue;
+                };
                 put!(
                     html,
                     "<td class=\"wide\">{}<span>{}</span></td>",
@@ -152,8 +249,13 @@ pub(super) fn training(curves: &[Curve]) -> String {
     html + "</div>"
 }
 
-/// Answer EM of each variant over groups of questions.
-pub(super) fn groups(title: &str, report: &Report, groups: &Named<Group>) -> String {
+/// Answer EM of each variant over the slices of every way to cut the questions.
+pub(super) fn all_groups(report: &Report) -> String {
+    let ways = Slicing::ALL.into_iter().filter(|slicing| report.slices(*slicing).len() > 1);
+    ways.map(|slicing| groups(slicing.title(), report, report.slices(slicing))).collect()
+}
+
+fn groups(title: &str, report: &Report, groups: &Named<Group>) -> String {
     let mut html = String::new();
     put!(
         html,
@@ -189,11 +291,13 @@ pub(super) fn reliability(report: &Report) -> String {
         let colour = colours.get(name).copied().unwrap_or(0);
         put!(
             html,
-            "<figure class=\"card\"><figcaption><b>{}</b> ECE {}</figcaption>",
+            "<figure class=\"card\"><figcaption><b>{}</b> ECE {}, area under the risk {}</figcaption>",
             escaped(name),
-            percent(reliability.ece)
+            percent(reliability.ece),
+            percent(reliability.aurc)
         );
         html.push_str(&plot::reliability(name, &[(colour, dots)]));
+        html.push_str(&plot::risk(name, colour, &reliability.risk));
         html.push_str("</figure>");
     }
     html + "</div>"
@@ -204,7 +308,7 @@ pub(super) fn what_did_not_help(report: &Report) -> String {
     let mut html = String::from("<ul class=\"plain\">");
     let mut any = false;
     for test in &report.summary.tests {
-        let metric = metric_named(test.metric).map_or(test.metric, Metric::title);
+        let metric = Metric::named(test.metric).map_or(test.metric, Metric::title);
         let said = match verdict(test) {
             ForestVerdict::Better => continue,
             ForestVerdict::Worse => "is worse",
@@ -233,9 +337,9 @@ pub(super) fn what_did_not_help(report: &Report) -> String {
 }
 
 /// A difference counts if its corrected p is below 0.05 and its interval leaves 0 out.
-fn verdict(test: &Test) -> ForestVerdict {
+pub(super) fn verdict(test: &Test) -> ForestVerdict {
     let is_clear = test.p_holm < 0.05 && (test.low > 0.0 || test.high < 0.0);
-    let less_is_better = metric_named(test.metric).is_some_and(Metric::less_is_better);
+    let less_is_better = Metric::named(test.metric).is_some_and(Metric::less_is_better);
     match (is_clear, (test.diff > 0.0) != less_is_better) {
         (false, _) => ForestVerdict::Unclear,
         (true, true) => ForestVerdict::Better,
@@ -243,16 +347,12 @@ fn verdict(test: &Test) -> ForestVerdict {
     }
 }
 
-fn class(verdict: ForestVerdict) -> &'static str {
+pub(super) fn class(verdict: ForestVerdict) -> &'static str {
     match verdict {
         ForestVerdict::Better => "good",
         ForestVerdict::Worse => "bad",
         ForestVerdict::Unclear => "unclear",
     }
-}
-
-fn metric_named(name: &str) -> Option<Metric> {
-    Metric::ALL.into_iter().find(|metric| metric.name() == name)
 }
 
 fn cell(figure: Option<Interval>, is_best: bool) -> String {

@@ -1,0 +1,109 @@
+//! Runs as a user meets them: answered, gone on with, compared, judged, reported, asked again.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn mmrag(folder: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mmrag"))
+        .current_dir(folder)
+        .args(arguments.split_whitespace())
+        .output()
+        .expect("the command starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the output is text")
+}
+
+#[track_caller]
+fn done(folder: &Path, arguments: &str) -> String {
+    let output = mmrag(folder, arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[track_caller]
+fn refused(folder: &Path, arguments: &str, code: i32, words: &str) {
+    let output = mmrag(folder, arguments);
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    let told = text(&output.stderr) + &text(&output.stdout);
+    assert!(told.contains(words), "{told}");
+}
+
+const RUN: &str = "eval run --dataset atlas --data atlas --split dev --questions 4";
+
+#[test]
+fn runs_are_compared_judged_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    done(at, "data make atlas --questions 20 --seed 3 --out atlas");
+    done(at, &format!("{RUN} --out a"));
+    done(at, &format!("{RUN} --threshold 0.3 --out b"));
+
+    // Gone on with: nothing is answered again, and a torn line is.
+    let log = at.join("a/explanations.jsonl");
+    let whole = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, &whole[..whole.len() - 9]).unwrap();
+    std::fs::remove_file(at.join("a/outcomes.jsonl")).unwrap();
+    refused(at, "eval compare a b", 1, "not finished (3 questions are answered)");
+    done(at, &format!("{RUN} --out a"));
+    let ids = |text: &str| -> Vec<String> {
+        let line = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+        text.lines().map(|l| line(l)["question"]["id"].to_string()).collect()
+    };
+    assert_eq!(ids(&std::fs::read_to_string(&log).unwrap()), ids(&whole));
+    refused(at, &format!("{RUN} --seed 7 --out a"), 1, "different answer");
+
+    let told: Value =
+        serde_json::from_str(&done(at, "eval compare a b --json --html page.html")).unwrap();
+    assert_eq!(told["summary"]["questions"], 4);
+    assert_eq!(told["summary"]["tests"][0]["how"], "mcnemar");
+    let page = std::fs::read_to_string(at.join("page.html")).unwrap();
+    assert!(page.contains("data:image/png;base64,") && page.contains("Data hash"));
+    assert!(!page.contains("<script") && !page.contains("http:") && !page.contains("https:"));
+    assert!(done(at, "eval compare a b").contains("answer_em"));
+
+    done(at, "eval gate a b --min answer_em=0 --max-drop gold_kept=1");
+    refused(at, "eval gate a --min distractors_dropped=0.5", 1, "FAIL");
+    refused(at, "eval gate a c --max-drop answer_em=0.1", 2, "cannot judge");
+    refused(at, "eval gate a --max-drop answer_em=0.1", 2, "takes two runs");
+    refused(at, "eval gate a --min bleu=1", 2, "there are answer_em");
+    refused(at, "eval gate a", 2, "no bound");
+
+    std::fs::rename(at.join("atlas"), at.join("moved")).unwrap();
+    refused(at, "eval report a --out lost.html", 0, "documents are shown by title");
+    done(at, "eval report a --out found.html --data moved");
+    let found = std::fs::read_to_string(at.join("found.html")).unwrap();
+    assert!(found.contains("data:image/png;base64,"));
+}
+
+#[test]
+fn explanations_are_asked_about_and_worse_documents_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    done(at, "data make atlas --questions 20 --seed 3 --out atlas");
+    let run = RUN.replace("--questions 4", "--questions 3");
+    done(at, &format!("{run} --degrade ocr=0.1 --degrade jpeg=0.2 --out a"));
+    let told: Value = serde_json::from_str(&done(at, "eval explain a --json")).unwrap();
+    assert_eq!(told["explanations"], 3);
+    let rows = std::fs::read_to_string(at.join("a/quality.jsonl")).unwrap();
+    assert_eq!(rows.lines().count(), 3);
+    std::fs::write(at.join("a/quality.jsonl"), &rows[..rows.len() - 5]).unwrap();
+    done(at, "eval explain a");
+    assert_eq!(std::fs::read_to_string(at.join("a/quality.jsonl")).unwrap(), rows);
+    done(at, "eval report a");
+    let page = std::fs::read_to_string(at.join("a/report.html")).unwrap();
+    assert!(page.contains("Quality of explanations") && page.contains("ocr=0.1, jpeg=0.2"));
+
+    let curve = run.replace("eval run", "eval curve") + " --kinds blur --strengths 1 --out c";
+    done(at, &curve);
+    let page = std::fs::read_to_string(at.join("c/report.html")).unwrap();
+    assert!(page.contains("Worse documents"));
+    let report = std::fs::read_to_string(at.join("c/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["strengths"][0]["points"][1]["variant"], "blur-1");
+    refused(at, &format!("{run} --degrade blurr=1 --out d"), 2, "there are blur, noise");
+    refused(at, &curve.replace("--strengths 1", "--strengths 2"), 1, "at most 1");
+}
