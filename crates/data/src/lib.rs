@@ -8,8 +8,12 @@ mod entries;
 mod error;
 mod hide;
 pub mod multimodalqa;
+mod predictions;
+mod text_file;
 pub mod webqa;
+pub mod webqa_table;
 
 pub use entries::entries;
 pub use error::DataError;
 pub use hide::Hide;
+pub use predictions::{Prediction, predictions};
