@@ -14,8 +14,8 @@ use crate::{DataError, webqa_table};
 pub struct Prediction {
     /// The line that its value begins in, counted from 1.
     pub line: usize,
-    /// The question's id; `None` where an entry of a list has none.
-    pub id: Option<String>,
+    /// The question's id, or why there is none.
+    pub id: Result<String, String>,
     /// What is predicted.
     pub value: Value,
 }
@@ -49,8 +49,8 @@ fn of_table(text: &str) -> Vec<Prediction> {
     let rows = webqa_table::rows(text);
     let prediction = |(line, row): (usize, Result<webqa_table::Row, String>)| {
         let (id, value) = match row {
-            Ok(row) => (Some(row.id), serde_json::json!({ "answer": row.outputs.first() })),
-            Err(_) => (None, Value::Null),
+            Ok(row) => (Ok(row.id), serde_json::json!({ "answer": row.outputs.first() })),
+            Err(what) => (Err(what), Value::Null),
         };
         Prediction { line, id, value }
     };
@@ -60,7 +60,7 @@ fn of_table(text: &str) -> Vec<Prediction> {
 /// The entries with the lines that their values begin in.
 fn placed(text: &str, entries: Vec<(Option<String>, Value)>) -> Vec<Prediction> {
     let place = |((key, value), line)| match key {
-        Some(id) => Prediction { line, id: Some(id), value },
+        Some(id) => Prediction { line, id: Ok(id), value },
         None => listed(line, value),
     };
     entries.into_iter().zip(value_lines(text)).map(place).collect()
@@ -114,9 +114,9 @@ fn pass_text(bytes: &mut impl Iterator<Item = u8>) {
 /// An entry of a list: its id and its answer.
 fn listed(line: usize, mut value: Value) -> Prediction {
     let id = match &value["question_id"] {
-        Value::String(id) => Some(id.clone()),
-        Value::Number(id) if id.is_u64() => Some(id.to_string()),
-        _ => None,
+        Value::String(id) => Ok(id.clone()),
+        Value::Number(id) if id.is_u64() => Ok(id.to_string()),
+        _ => Err("question_id is missing or no id".into()),
     };
     let answer = value.get_mut("answer").map_or(Value::Null, Value::take);
     Prediction { line, id, value: answer }
