@@ -56,7 +56,7 @@ pub fn people(path: &Path) -> Result<PeopleFile, DataError> {
         match row(record) {
             Ok(row) if seen.insert(row.id.clone()) => file.rows.push(row),
             Ok(row) => {
-                file.problems.push(format!("row {at}: question {} stands there twice", row.id))
+                file.problems.push(format!("row {at}: question {} stands there twice", row.id));
             }
             Err(what) => file.problems.push(format!("row {at}: {what}")),
         }

@@ -164,3 +164,53 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         Ok(Entries(entries))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((any::<String>(), inner), 0..4)
+                    .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// A line of its own for each entry, whatever stands in it.
+        #[test]
+        fn every_value_is_found_in_its_line(values in proptest::collection::vec(any_value(), 0..6)) {
+            let lines: Vec<usize> = (2..values.len() + 2).collect();
+            let rows: Vec<String> = values.iter().map(Value::to_string).collect();
+            prop_assert_eq!(value_lines(&format!("[\n{}]", rows.join(",\n"))), lines.clone());
+            let rows: Vec<String> =
+                rows.iter().map(|row| format!("{}: {row}", json!("a \",:{[\\"))).collect();
+            prop_assert_eq!(value_lines(&format!("{{\n{}}}", rows.join("\n,"))), lines);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>(), whole in any_value()) {
+            let folder = tempfile::tempdir().expect("a folder is made");
+            let path = folder.path().join("file.json");
+            for text in [text, whole.to_string()] {
+                std::fs::write(&path, &text).expect("the file is written");
+                if let Ok(read) = predictions(&path) {
+                    let entries = serde_json::from_str::<Map<String, Value>>(&text);
+                    let n_entries = entries.map_or(0, |entries| entries.len());
+                    prop_assert!(read.len() >= n_entries);
+                }
+            }
+        }
+    }
+}

@@ -27,14 +27,9 @@ pub(crate) fn read(path: &Path) -> Result<String, DataError> {
         let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
         DataError::Row {
             file: path.to_owned(),
-            line: n_line_ends(before) + 1,
+            line: before.split(|byte| *byte == b'\n').count(),
             what: format!("byte {column} of the line is not UTF-8"),
         }
     })?;
     Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
-}
-
-/// Line ends in a stretch of text.
-pub(crate) fn n_line_ends(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
 }

@@ -131,7 +131,7 @@ fn predictions_are_read_with_their_lines() {
 #[test]
 fn annotations_of_both_kinds_are_read() {
     let folder = tempfile::tempdir().expect("a folder is made");
-    let ten = |answer: &str| vec![answer; 10].join(", ");
+    let ten = |answer: &str| [answer; 10].join(", ");
     let full = |id: &str, list: &str| format!("{{\"question_id\": {id}, \"answers\": [{list}]}}");
     let vqa = format!(
         "{{\"annotations\": [{}, {}, {}, {}, 7]}}",

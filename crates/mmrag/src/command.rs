@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod bench;
+pub(crate) mod bench_score;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;

@@ -248,6 +248,16 @@ fn vqa_and_text_vqa_are_scored() {
     near(&figures("vqa", &gold, &predictions, &[])["accuracy"], 0.0);
 }
 
+#[test]
+fn scoring_is_timed() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mmrag"));
+    let timed = command.args(["bench", "score", "--questions", "50", "--repeats", "1"]).output();
+    let timed = timed.expect("the command starts");
+    let told: Value = serde_json::from_str(&stdout(&timed)).unwrap();
+    assert_eq!(told["questions"], 50);
+    assert!(told["seconds"].as_f64().unwrap() > 0.0);
+}
+
 /// The rows of official scores, as the whole files that they come from would be scored.
 #[test]
 fn official_rows_score_as_files() {

@@ -346,7 +346,7 @@ impl Figures {
     /// The figures as a line of a table.
     fn line(&self, rule: Rule, name: &str) -> String {
         let Accuracy { n, by: ByLemmas { none, lookup } } = self.accuracy[rule.key()];
-        let mut line = format!(
+        let line = format!(
             "{name:<8} {:>6}  {} of {n}: none {}, lookup {}  retrieval F1 of {}: {} (micro {})",
             self.n,
             rule.figure(),
@@ -356,11 +356,11 @@ impl Figures {
             shown(self.retrieval_f1),
             shown(self.retrieval_f1_micro),
         );
-        if self.qa_fl.is_some() {
-            let fluency = shown(self.qa_fl);
-            line += &format!("  QA-FL of {}: {fluency}  QA {}", self.qa_fl_n, shown(self.qa));
+        if self.qa_fl.is_none() {
+            return line;
         }
-        line
+        let [fluency, product] = [self.qa_fl, self.qa].map(shown);
+        format!("{line}  QA-FL of {}: {fluency}  QA {product}", self.qa_fl_n)
     }
 }
 

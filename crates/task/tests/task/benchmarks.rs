@@ -199,7 +199,6 @@ fn check_part_of_table(part: &[Value]) {
     for (word, lemma) in part {
         assert_eq!(english_lemmas().get(word).map(String::as_str), lemma.as_str(), "{word}");
     }
-    println!("{} words of the table", part.len());
 }
 
 #[test]
