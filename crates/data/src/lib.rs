@@ -9,9 +9,15 @@ mod entries;
 mod error;
 mod hide;
 pub mod multimodalqa;
+mod people;
+mod predictions;
+mod text_file;
 pub mod webqa;
+pub mod webqa_table;
 
 pub use degrade::{Degrade, DegradeKind};
 pub use entries::entries;
 pub use error::DataError;
 pub use hide::Hide;
+pub use people::{PeopleFile, PeopleRow, people};
+pub use predictions::{Prediction, predictions};

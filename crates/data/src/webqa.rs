@@ -17,6 +17,8 @@ pub struct GoldRow {
     /// The keywords of the answer, without the literal quotes; nothing where the file has none or
     /// "TBD".
     pub keywords: Option<String>,
+    /// The reference answers (`A`), without the literal quotes; none where the file has none.
+    pub answers: Vec<String>,
     /// The ids of the images and texts that answer the question; none where the file does not say.
     pub sources: Vec<String>,
 }
@@ -72,10 +74,13 @@ fn row(id: &str, record: &Value) -> Result<GoldRow, String> {
     let category = record["Qcate"].as_str().ok_or("Qcate is missing or no text")?;
     let keywords = match &record["Keywords_A"] {
         Value::Null => None,
-        Value::String(text) => Some(text.replace('"', "")),
+        Value::String(text) => keywords(text),
         _ => return Err("Keywords_A is no text".into()),
     };
-    let keywords = keywords.filter(|text| !text.trim().is_empty() && text.trim() != "TBD");
+    let answers = match &record["A"] {
+        Value::Null => Vec::new(),
+        list => answers(list).ok_or("A is no list of texts")?,
+    };
     let mut sources = Vec::new();
     for (facts, key) in [("img_posFacts", "image_id"), ("txt_posFacts", "snippet_id")] {
         let list = match &record[facts] {
@@ -89,5 +94,16 @@ fn row(id: &str, record: &Value) -> Result<GoldRow, String> {
             sources.push(source);
         }
     }
-    Ok(GoldRow { id: id.to_owned(), category: category.to_owned(), keywords, sources })
+    Ok(GoldRow { id: id.to_owned(), category: category.to_owned(), keywords, answers, sources })
+}
+
+/// Keywords without the literal quotes, if they are there yet.
+pub(crate) fn keywords(text: &str) -> Option<String> {
+    let text = text.replace('"', "");
+    (!text.trim().is_empty() && text.trim() != "TBD").then_some(text)
+}
+
+/// The texts of a list, without the literal quotes.
+pub(crate) fn answers(list: &Value) -> Option<Vec<String>> {
+    list.as_array()?.iter().map(|text| Some(text.as_str()?.replace('"', ""))).collect()
 }

@@ -5,6 +5,7 @@ mod answer;
 mod decode;
 mod group;
 mod machine;
+mod scoring;
 
 use anyhow::Context as _;
 use mmrag_core::{ImageSource, Sampling};
@@ -16,6 +17,7 @@ use serde::Serialize;
 pub(crate) use answer::{CandidateCount, answers};
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
+pub(crate) use scoring::scoring;
 
 /// How often each part is timed.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 pub(crate) mod ablate;
 pub(crate) mod ask;
 pub(crate) mod bench;
+pub(crate) mod bench_score;
 pub(crate) mod compare;
 pub(crate) mod curve;
 pub(crate) mod data;

@@ -1,12 +1,16 @@
 //! Official prediction files against official gold files.
 //!
-//! What does not fit in a file is a problem, told by its key; whatever a question lacks counts 0.
+//! What does not fit in a file is a problem, told with its line; whatever a question lacks counts 0.
 
+pub(crate) mod fluency;
 pub(crate) mod multimodalqa;
+pub(crate) mod vqa;
 pub(crate) mod webqa;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
+use mmrag_data::Prediction;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,22 +25,57 @@ pub(crate) struct Problems {
     /// Questions without a prediction, which count 0.
     missing: Vec<String>,
     /// Predictions for questions that the gold file lacks, which do not count.
-    extra: Vec<String>,
+    extra: Vec<Fault>,
     /// Questions with several predictions, of which the last counts.
-    duplicate: Vec<String>,
+    duplicate: Vec<Fault>,
     /// What in a prediction has the wrong type, and counts 0.
-    wrong: Vec<String>,
+    pub(crate) wrong: Vec<Fault>,
+}
+
+/// Something in a prediction file that does not fit.
+#[derive(Debug, Serialize)]
+pub(crate) struct Fault {
+    /// The line, counted from 1.
+    line: usize,
+    /// The question's id, if one is named.
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
+}
+
+/// A prediction for a question that the gold file asks.
+pub(crate) struct Placed {
+    line: usize,
+    value: Value,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)?;
+        for part in [&self.id, &self.what].into_iter().flatten() {
+            write!(f, ": {part}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Placed {
+    /// What is wrong with this prediction.
+    fn fault(&self, id: &str, what: String) -> Fault {
+        Fault { line: self.line, id: Some(id.to_owned()), what: Some(what) }
+    }
 }
 
 impl Problems {
     /// Says the problems on stderr.
     pub(crate) fn tell(&self) {
+        let shown = |faults: &[Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
         for (kind, problems) in [
-            ("left out of the gold file", &self.gold),
-            ("no prediction, counts 0", &self.missing),
-            ("prediction for no question of the gold file", &self.extra),
-            ("several predictions, the last counts", &self.duplicate),
-            ("wrong type, counts 0", &self.wrong),
+            ("left out of the gold file", self.gold.clone()),
+            ("no prediction, counts 0", self.missing.clone()),
+            ("prediction for no question of the gold file", shown(&self.extra)),
+            ("several predictions, the last counts", shown(&self.duplicate)),
+            ("wrong, counts 0", shown(&self.wrong)),
         ] {
             for problem in problems.iter().take(TOLD) {
                 eprintln!("{kind}: {problem}");
@@ -50,22 +89,30 @@ impl Problems {
     /// The predictions by question, of those that the gold file asks.
     fn sorted<'g>(
         &mut self,
-        entries: Vec<(String, Value)>,
+        predictions: Vec<Prediction>,
         asked: impl Iterator<Item = &'g str>,
-    ) -> HashMap<String, Value> {
+    ) -> HashMap<String, Placed> {
         let asked: Vec<&str> = asked.collect();
         let known: HashSet<&str> = asked.iter().copied().collect();
-        let mut predictions = HashMap::with_capacity(entries.len());
-        for (id, prediction) in entries {
+        let mut sorted = HashMap::with_capacity(predictions.len());
+        for Prediction { line, id, value } in predictions {
+            let id = match id {
+                Ok(id) => id,
+                Err(what) => {
+                    self.wrong.push(Fault { line, id: None, what: Some(what) });
+                    continue;
+                }
+            };
+            let fault = Fault { line, id: Some(id.clone()), what: None };
             if !known.contains(id.as_str()) {
-                self.extra.push(id);
-            } else if predictions.insert(id.clone(), prediction).is_some() {
-                self.duplicate.push(id);
+                self.extra.push(fault);
+            } else if sorted.insert(id, Placed { line, value }).is_some() {
+                self.duplicate.push(fault);
             }
         }
-        let missing = asked.into_iter().filter(|id| !predictions.contains_key(*id));
+        let missing = asked.into_iter().filter(|id| !sorted.contains_key(*id));
         self.missing.extend(missing.map(String::from));
-        predictions
+        sorted
     }
 }
 

@@ -3,6 +3,7 @@
 mod actor;
 mod adapter;
 mod adapter_folder;
+mod bart;
 mod bpe;
 mod check;
 mod config;
@@ -28,6 +29,7 @@ mod weights;
 pub use actor::{Actor, Group};
 pub use adapter::{ALL_TARGETS, Adapter, LoraLayer, LoraSpec};
 pub use adapter_folder::{AdapterFile, LoraPair, TargetModules};
+pub use bart::{Bart, BartScorer, TokenPair};
 pub use bpe::{LABELS, REPLY_TAGS, SPECIAL_TOKENS, write_small_tokenizer};
 pub use check::{Compared, check, reference_prompt};
 pub use config::{

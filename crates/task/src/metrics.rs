@@ -3,6 +3,8 @@
 //! Rewards call metrics; metrics never call rewards.
 
 mod assignment;
+mod fluency;
+mod lemmas;
 pub mod multimodalqa;
 mod pass;
 mod python_float;
@@ -11,6 +13,8 @@ pub mod vqa;
 pub mod webqa;
 mod word_number;
 
+pub use fluency::{ReferenceScores, fluency, fluency_text};
+pub use lemmas::{ENGLISH_LEMMAS, english_lemmas};
 pub use pass::pass_at_k;
 pub(crate) use python_float::decimal_digit;
 pub(crate) use ranking::discounted_gain;

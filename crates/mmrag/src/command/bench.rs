@@ -8,6 +8,7 @@ use mmrag_model::{Cost, ImageProcessor, Placement, Policy, Precision, Shared, Tr
 use serde_json::Value;
 
 use super::Ended;
+use super::bench_score::BenchScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
 use crate::bench::{self, CandidateCount, PromptSize, Rounds, Training};
 use crate::host::host;
@@ -22,6 +23,8 @@ pub(crate) enum BenchCommand {
     Decode(DecodeCommand),
     /// Time one explained answer: filter, rank, answer
     Answer(AnswerCommand),
+    /// Time the official scoring of a prediction file
+    Score(BenchScoreCommand),
 }
 
 /// Times one group. The prompt is random tokens and pictures of noise, so that any checkpoint's
@@ -124,7 +127,7 @@ const GRPO_EXAMPLES: &str = "Example:
   mmrag bench grpo --repeat-prompt
   mmrag bench grpo --model DIR --group 8 --text 256 --images 4 --image-size 256 --new 64 --full";
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     at_least(1, text)
 }
 
@@ -162,6 +165,7 @@ impl BenchCommand {
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         match self {
             Self::Grpo(command) => output::json(&command.run()?)?,
+            Self::Score(command) => output::json(&command.run()?)?,
             Self::Decode(command) => {
                 let policy = measured(command.model.as_ref(), Precision::Stored)?;
                 let (size, new) = (command.prompt.size(), command.new);

@@ -4,29 +4,41 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use mmrag_data::entries;
+use mmrag_data::{Prediction, entries, people, predictions, webqa_table};
+use mmrag_model::BartScorer;
+use mmrag_task::metrics::{ENGLISH_LEMMAS, english_lemmas, vqa as people_rules};
 use serde::Serialize;
 
 use super::Ended;
 use crate::output;
-use crate::scoring::{Problems, multimodalqa, webqa};
+use crate::scoring::fluency::fluencies;
+use crate::scoring::webqa::{Judging, LemmaTable, Matched, Rule};
+use crate::scoring::{Problems, multimodalqa, vqa};
 
 /// A benchmark with an official metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
     /// EM and F1, on a scale of 100; predictions are {id: "text" or ["text", …]}
     Multimodalqa,
-    /// QA-Acc and retrieval F1; predictions are {id: {"sources": […], "answer": "text"}}
+    /// QA-Acc, retrieval F1, QA-FL and QA; predictions are {id: {"sources": […], "answer": "text"}}
     Webqa,
+    /// Accuracy of VQA v2, on a scale of 100; predictions are [{"question_id": id, "answer": "text"}]
+    Vqa,
+    /// Accuracy of TextVQA, on a scale of 100; predictions as for vqa
+    Textvqa,
 }
 
-const EXAMPLES: &str = "Example:
+const EXAMPLES: &str = "Examples:
   mmrag eval score --dataset multimodalqa --gold MMQA_dev.jsonl.gz --predictions answers.json
+  mmrag eval score --dataset webqa --gold WebQA_train_val.json --predictions answers.json --json
   mmrag eval score --dataset webqa --gold WebQA_train_val.json --predictions answers.json \\
-      --lemmas lemmas.json --json
+      --bart bart-large-cnn --bart-weights bart.pth
 
-All questions of the gold file count; one without a prediction counts 0. QA-FL and QA of WebQA
-take BART weights and are not computed.";
+All questions of the gold file count; one without a prediction counts 0, and is told. QA-Acc of
+WebQA counts the questions that have keywords; it is told without lemmas (none) and with those of a
+table of English words (lookup). QA-FL and QA need the folder of facebook/bart-large-cnn and, for the
+official figures, the ParaBank weights of BARTScore. WebQA's gold and predictions may also be the
+tables (.tsv) and end-to-end files of its baselines.";
 
 /// Scores a prediction file.
 #[derive(Args)]
@@ -35,21 +47,38 @@ pub(crate) struct ScoreCommand {
     /// The benchmark, which settles the formats and the metrics
     #[arg(long, value_enum)]
     dataset: Benchmark,
-    /// The official question file, plain or .gz
+    /// The official question file (of vqa and textvqa the annotations), plain or .gz
     #[arg(long, value_name = "FILE")]
     gold: PathBuf,
     /// The official prediction file, plain or .gz
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    /// For WebQA's QA-Acc with lemmas: one JSON object from words to lemmas
-    #[arg(long, value_name = "FILE")]
-    lemmas: Option<PathBuf>,
+    #[command(flatten)]
+    webqa: WebqaArgs,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
     /// Print each question's scores too
     #[arg(long)]
     per_item: bool,
+}
+
+/// What only WebQA takes.
+#[derive(Args)]
+#[command(next_help_heading = "Only for webqa")]
+struct WebqaArgs {
+    /// What accuracy means; figures by different rules cannot be compared [default: official]
+    #[arg(long, value_enum)]
+    rule: Option<Rule>,
+    /// Another table of lemmas: one JSON object from words to lemmas
+    #[arg(long, value_name = "FILE")]
+    lemmas: Option<PathBuf>,
+    /// For QA-FL and QA: the folder of a BART such as facebook/bart-large-cnn
+    #[arg(long, value_name = "DIR")]
+    bart: Option<PathBuf>,
+    /// Weights to use instead of the folder's, such as BARTScore's bart.pth
+    #[arg(long, value_name = "FILE", requires = "bart")]
+    bart_weights: Option<PathBuf>,
 }
 
 impl ScoreCommand {
@@ -59,30 +88,76 @@ impl ScoreCommand {
     ///
     /// When a file cannot be read, or the gold file holds nothing to score.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
-        let predictions = entries(&self.predictions).context("failed to read the predictions")?;
-        let gold = &self.gold;
-        match self.dataset {
-            Benchmark::Multimodalqa => {
-                ensure!(self.lemmas.is_none(), "--lemmas is for webqa: multimodalqa takes none");
-                let gold_file = mmrag_data::multimodalqa::gold(gold).context(READ_GOLD)?;
-                hold_gold(gold, gold_file.rows.len(), gold_file.problems.first())?;
-                let mut scores = multimodalqa::score(&gold_file, predictions);
-                if !self.per_item {
-                    scores.items = None;
-                }
-                self.print(&scores, &scores.problems, scores.lines(), scores.item_lines())
-            }
-            Benchmark::Webqa => {
-                let gold_file = mmrag_data::webqa::gold(gold).context(READ_GOLD)?;
-                hold_gold(gold, gold_file.rows.len(), gold_file.problems.first())?;
-                let table = self.lemmas.as_deref().map(lemma_table).transpose()?;
-                let mut scores = webqa::score(&gold_file, predictions, table.as_ref());
-                if !self.per_item {
-                    scores.items = None;
-                }
-                self.print(&scores, &scores.problems, scores.lines(), scores.item_lines())
-            }
+        if self.dataset != Benchmark::Webqa {
+            self.webqa.refuse()?;
         }
+        let predictions =
+            predictions(&self.predictions).context("failed to read the predictions")?;
+        match self.dataset {
+            Benchmark::Multimodalqa => self.multimodalqa(predictions),
+            Benchmark::Webqa => self.webqa(predictions),
+            Benchmark::Vqa => self.people(predictions, |predicted, answers| {
+                people_rules::accuracy(predicted, answers)
+            }),
+            Benchmark::Textvqa => self.people(predictions, |predicted, answers| {
+                people_rules::text_accuracy(predicted, answers)
+            }),
+        }
+    }
+
+    fn multimodalqa(&self, predictions: Vec<Prediction>) -> anyhow::Result<Ended> {
+        let gold = mmrag_data::multimodalqa::gold(&self.gold).context(READ_GOLD)?;
+        hold_gold(&self.gold, gold.rows.len(), gold.problems.first())?;
+        let mut scores = multimodalqa::score(&gold, predictions);
+        if !self.per_item {
+            scores.items = None;
+        }
+        self.print(&scores, &scores.problems, scores.lines(), scores.item_lines())
+    }
+
+    fn webqa(&self, predictions: Vec<Prediction>) -> anyhow::Result<Ended> {
+        let name = self.gold.to_string_lossy();
+        let is_table = name.ends_with(".tsv") || name.ends_with(".tsv.gz");
+        let read = if is_table { webqa_table::gold } else { mmrag_data::webqa::gold };
+        let gold = read(&self.gold).context(READ_GOLD)?;
+        hold_gold(&self.gold, gold.rows.len(), gold.problems.first())?;
+        let matched = Matched::new(&gold, predictions);
+        let own = self.webqa.lemmas.as_deref().map(lemma_table).transpose()?;
+        let judging = Judging {
+            rule: self.webqa.rule.unwrap_or_default(),
+            table_name: match &self.webqa.lemmas {
+                Some(path) => path.display().to_string(),
+                None => ENGLISH_LEMMAS.to_owned(),
+            },
+            table: own.as_ref().unwrap_or_else(|| english_lemmas()),
+        };
+        let fluencies = match &self.webqa.bart {
+            Some(folder) => {
+                let scorer = BartScorer::load(folder, self.webqa.bart_weights.as_deref());
+                let scorer = scorer.context("failed to load the BART")?;
+                fluencies(&scorer, &matched.fluency_questions())?
+            }
+            None => Vec::new(),
+        };
+        let mut scores = matched.score(&judging, &fluencies);
+        if !self.per_item {
+            scores.items = None;
+        }
+        self.print(&scores, &scores.problems, scores.lines(), scores.item_lines())
+    }
+
+    fn people(
+        &self,
+        predictions: Vec<Prediction>,
+        accuracy: vqa::Accuracy,
+    ) -> anyhow::Result<Ended> {
+        let gold = people(&self.gold).context(READ_GOLD)?;
+        hold_gold(&self.gold, gold.rows.len(), gold.problems.first())?;
+        let mut scores = vqa::score(&gold, predictions, accuracy);
+        if !self.per_item {
+            scores.items = None;
+        }
+        self.print(&scores, &scores.problems, scores.lines(), scores.item_lines())
     }
 
     fn print(
@@ -103,6 +178,20 @@ impl ScoreCommand {
     }
 }
 
+impl WebqaArgs {
+    /// Refuses to be given for another benchmark.
+    fn refuse(&self) -> anyhow::Result<()> {
+        for (flag, is_given) in [
+            ("--rule", self.rule.is_some()),
+            ("--lemmas", self.lemmas.is_some()),
+            ("--bart", self.bart.is_some()),
+        ] {
+            ensure!(!is_given, "{flag} is for webqa: leave it out");
+        }
+        Ok(())
+    }
+}
+
 const READ_GOLD: &str = "failed to read the gold file";
 
 fn hold_gold(
@@ -116,8 +205,8 @@ fn hold_gold(
     Ok(())
 }
 
-fn lemma_table(path: &Path) -> anyhow::Result<webqa::LemmaTable> {
-    let mut table = webqa::LemmaTable::new();
+fn lemma_table(path: &Path) -> anyhow::Result<LemmaTable> {
+    let mut table = LemmaTable::new();
     for (word, lemma) in entries(path).context("failed to read the lemmas")? {
         let lemma = lemma.as_str().map(String::from);
         let lemma = lemma.with_context(|| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mmrag_data::Prediction;
 use mmrag_data::multimodalqa::{GoldFile, GoldRow};
 use mmrag_task::metrics::multimodalqa::{exact_match, f1};
 use serde::Serialize;
@@ -50,18 +51,19 @@ pub(crate) struct Scores {
 }
 
 /// Scores predictions against a gold file.
-pub(crate) fn score(gold: &GoldFile, entries: Vec<(String, Value)>) -> Scores {
+pub(crate) fn score(gold: &GoldFile, predictions: Vec<Prediction>) -> Scores {
     let mut problems = Problems {
         gold: gold.problems.iter().map(ToString::to_string).collect(),
         ..Problems::default()
     };
-    let predictions = problems.sorted(entries, gold.rows.iter().map(|row| row.id.as_str()));
+    let predictions = problems.sorted(predictions, gold.rows.iter().map(|row| row.id.as_str()));
     let mut scores = Scores { all: Means::default(), by: Slices::default(), problems, items: None };
     let mut items = Vec::with_capacity(gold.rows.len());
     for row in &gold.rows {
-        let spans = predictions.get(&row.id).map(spans).transpose().unwrap_or_else(|what| {
-            scores.problems.wrong.push(format!("{}: {what}", row.id));
-            None
+        let placed = predictions.get(&row.id);
+        let spans = placed.and_then(|placed| {
+            let wrong = |what| scores.problems.wrong.push(placed.fault(&row.id, what));
+            spans(&placed.value).map_err(wrong).ok()
         });
         let (em, f1) = spans.map_or((0.0, 0.0), |spans| {
             (exact_match(&spans, &row.answers), f1(&spans, &row.answers))

@@ -1,9 +1,11 @@
 //! WebQA's accuracy of answers by keywords, and F1 of retrieved sources, by the official rules.
 //!
 //! One thing is left out: the official accuracy takes lemmas from a spaCy model. Here lemmas are
-//! the caller's choice, [`Lemmas`], and a figure is to be reported with that choice. Two other
-//! accuracy rules are in use, both against whole reference answers; none of them stands here, for
-//! their figures cannot be compared with these.
+//! the caller's choice, [`Lemmas`], and a figure is to be reported with that choice.
+//!
+//! Two other accuracy rules are in use, both against whole reference answers: [`approximate`] and
+//! [`ragvl`]. Their figures cannot be compared with the official ones or with each other, and are
+//! never to stand in one table.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -77,6 +79,14 @@ pub enum Lemmas<'a> {
     Lookup(&'a HashMap<String, String>),
 }
 
+impl Lemmas<'static> {
+    /// Words are looked up in the English table of this crate,
+    /// [`ENGLISH_LEMMAS`](super::ENGLISH_LEMMAS).
+    pub fn english() -> Self {
+        Self::Lookup(super::english_lemmas())
+    }
+}
+
 /// How an answer matches keywords.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KeywordScore {
@@ -104,22 +114,70 @@ pub struct KeywordScore {
 /// ```
 pub fn score(category: Category, answer: &str, keywords: &str, lemmas: Lemmas<'_>) -> KeywordScore {
     let answer = bag(category, answer, lemmas);
-    let mut open = bag(category, keywords, lemmas);
-    let n_keywords = open.len();
+    let keywords = bag(category, keywords, lemmas);
+    let n_keywords = keywords.len();
+    let shared = n_shared(&answer, keywords);
+    if shared == 0 {
+        return KeywordScore::default();
+    }
+    let precision = shared as f64 / answer.len() as f64;
+    let recall = shared as f64 / n_keywords as f64;
+    let f1 = softened_f1(precision, recall);
+    KeywordScore { accuracy: if category.is_closed() { f1 } else { recall }, f1, precision, recall }
+}
+
+/// What `eval_webqa.md` of the data set takes for accuracy where there are no keywords: as the
+/// official rule, but against the whole `reference` answer, and F1 without 1e-5.
+///
+/// ```
+/// use mmrag_task::metrics::webqa::{Category, Lemmas, approximate};
+/// let long = "The border around the square is white.";
+/// assert_eq!(approximate(Category::Color, "A white one", long, Lemmas::None), 1.0);
+/// assert_eq!(approximate(Category::Color, "A mauve one", "It is mauve.", Lemmas::None), 0.0);
+/// ```
+pub fn approximate(category: Category, answer: &str, reference: &str, lemmas: Lemmas<'_>) -> f64 {
+    let answer = bag(category, answer, lemmas);
+    plain_accuracy(category, &answer, bag(category, reference, lemmas))
+}
+
+/// The accuracy that RagVL reports: as [`approximate`], but where the reference of a question
+/// about colors, shapes or yes and no holds no word of the list, every word counts.
+///
+/// ```
+/// use mmrag_task::metrics::webqa::{Category, Lemmas, ragvl};
+/// assert_eq!(ragvl(Category::Color, "A mauve one", "mauve one", Lemmas::None), 0.8);
+/// ```
+pub fn ragvl(category: Category, answer: &str, reference: &str, lemmas: Lemmas<'_>) -> f64 {
+    let mut counted = category;
+    let is_listed = matches!(category, Category::YesNo | Category::Color | Category::Shape);
+    if is_listed && bag(category, reference, lemmas).is_empty() {
+        counted = Category::Text;
+    }
+    let answer = bag(counted, answer, lemmas);
+    plain_accuracy(category, &answer, bag(counted, reference, lemmas))
+}
+
+/// F1 or recall of a bag of words, whichever is the category's, with nothing added.
+fn plain_accuracy(category: Category, answer: &[String], reference: Vec<String>) -> f64 {
+    let (n_answer, n_reference) = (answer.len() as f64, reference.len() as f64);
+    let shared = n_shared(answer, reference) as f64;
+    if shared == 0.0 {
+        return 0.0;
+    }
+    let (precision, recall) = (shared / n_answer, shared / n_reference);
+    if category.is_closed() { 2.0 * precision * recall / (precision + recall) } else { recall }
+}
+
+/// How many words two bags share, each as often as it stands in both.
+fn n_shared(answer: &[String], mut open: Vec<String>) -> usize {
     let mut shared = 0;
-    for word in &answer {
-        if let Some(at) = open.iter().position(|keyword| keyword == word) {
+    for word in answer {
+        if let Some(at) = open.iter().position(|other| other == word) {
             open.swap_remove(at);
             shared += 1;
         }
     }
-    if shared == 0 {
-        return KeywordScore::default();
-    }
-    let precision = f64::from(shared) / answer.len() as f64;
-    let recall = f64::from(shared) / n_keywords as f64;
-    let f1 = softened_f1(precision, recall);
-    KeywordScore { accuracy: if category.is_closed() { f1 } else { recall }, f1, precision, recall }
+    shared
 }
 
 /// The normal form of an answer: in lower case, without punctuation (a point before a digit
