@@ -1,15 +1,37 @@
-//! Data set files into words: MultimodalQA, and the built-in atlas, a fictional world that is
-//! generated on the fly or written as MultimodalQA's own files. Of WebQA only what scoring needs.
+//! Data set files into words: MultimodalQA, WebQA, VQA v2, TextVQA, own data, and the built-in
+//! atlas, a fictional world that is generated on the fly or written as MultimodalQA's own files.
 //!
 //! This crate knows nothing of a policy, a stage or a reward.
 
+mod archive;
 pub mod atlas;
+mod corpus;
 mod entries;
 mod error;
+mod files;
+pub mod folder;
+mod format;
 mod hide;
+mod inspect;
+mod json_lines;
+mod json_parts;
+pub mod jsonl;
+mod loaded;
 pub mod multimodalqa;
+mod picture_files;
+mod pictures;
+mod protocol;
+mod split;
+mod tables;
+pub mod vqa;
 pub mod webqa;
 
 pub use entries::entries;
 pub use error::DataError;
+pub use format::{Format, Kinds};
 pub use hide::Hide;
+pub use inspect::{Inspection, Look, inspect};
+pub use loaded::{Loaded, Place, Problem};
+pub use pictures::{Seen, look_at, picture_bytes, picture_format};
+pub use protocol::{Pool, Protocol, Setting};
+pub use split::Split;

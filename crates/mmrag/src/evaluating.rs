@@ -18,7 +18,8 @@ const AT_ONCE: usize = 16;
 pub(crate) const RESAMPLES: usize = 10_000;
 
 /// Answers every example that the log does not have, and gives all explanations in the examples'
-/// order; nothing if it was stopped.
+/// order; nothing if it was stopped. A pipeline that searches is not shown the examples' own
+/// candidates.
 ///
 /// # Errors
 ///
@@ -36,6 +37,7 @@ pub(crate) fn answer_all(
         examples.iter().filter(|example| !file.is_done(&example.question.id)).collect();
     let meter = Meter::new(title, examples.len());
     let mut failed = 0;
+    let brings_documents = pipeline.retriever.is_none();
     meter.at(examples.len() - left.len(), "");
     for batch in left.chunks(AT_ONCE) {
         if stop.load(Ordering::Relaxed) {
@@ -43,7 +45,10 @@ pub(crate) fn answer_all(
         }
         let asks: Vec<Ask<'_>> = batch
             .iter()
-            .map(|e| Ask { question: &e.question, candidates: Some(&e.candidates) })
+            .map(|e| Ask {
+                question: &e.question,
+                candidates: brings_documents.then_some(&e.candidates[..]),
+            })
             .collect();
         for (example, answered) in batch.iter().zip(pipeline.answer_batch(&asks)) {
             match answered {

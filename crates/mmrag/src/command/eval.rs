@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use mmrag_rag::report::write_report;
+use mmrag_rag::{Index, Retriever};
 use serde_json::json;
 
 use super::Ended;
 use super::pass::PassCommand;
 use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
-use crate::dataset::DatasetArgs;
+use crate::dataset::{Asked, DatasetArgs};
 use crate::evaluating::{
     answer_all, hold_settings, outcomes, shown_examples, single_report, table,
 };
@@ -50,6 +51,9 @@ pub(crate) struct RunCommand {
     /// Answer only the first N questions
     #[arg(long, value_name = "N")]
     questions: Option<usize>,
+    /// How many documents to find for each question where a pool is searched
+    #[arg(long, value_name = "K", default_value_t = 12)]
+    top_k: usize,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -77,17 +81,25 @@ impl RunCommand {
         let stop = stop::on_interrupt()?;
         let policy = self.answer.policy()?;
         let answerer = Answerer::new(&policy, &self.answer)?;
-        let examples = self.dataset.examples(self.questions)?;
+        let Asked { examples, documents, protocol } = self.dataset.asked(self.questions)?;
         let settings = json!({
+            "protocol": protocol,
             "data": self.dataset.data,
             "split": self.dataset.split,
             "hide": self.dataset.hide,
             "answer": self.answer,
+            "top_k": protocol.documents.map(|_| self.top_k),
             "weights": self.answer.weights()?,
         });
         hold_settings(&self.out, &settings)?;
         let log = self.out.join("explanations.jsonl");
-        let answered = answerer.with_pipeline(None, 0, |pipeline| {
+        let index = if documents.is_empty() {
+            None
+        } else {
+            Some(Index::in_memory(documents).context("failed to index the pool")?)
+        };
+        let retriever = index.as_ref().map(|index| index as &dyn Retriever);
+        let answered = answerer.with_pipeline(retriever, self.top_k, |pipeline| {
             answer_all(pipeline, &examples, &log, "eval", &stop)
         })?;
         let Some(explanations) = answered else { return Ok(Ended::Stopped) };
@@ -98,7 +110,7 @@ impl RunCommand {
         if self.json {
             output::json(&report.summary)?;
         } else {
-            output::line(&format!("{} questions", report.summary.questions))?;
+            output::line(&protocol.to_string())?;
             output::line(&table(&report))?;
             eprintln!("{}", self.out.join("report.html").display());
         }

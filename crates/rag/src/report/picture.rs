@@ -2,6 +2,8 @@
 
 use mmrag_core::ImageSource;
 
+use crate::picture::picture_bytes;
+
 /// Pictures larger than this are named instead of shown, so that the page stays small.
 const LARGEST_BYTES: usize = 1 << 20;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -9,10 +11,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// The picture as a `data:` address; none if it cannot be read, is of no kind that browsers show,
 /// or is too large.
 pub(super) fn data_uri(source: &ImageSource) -> Option<String> {
-    let bytes = match source {
-        ImageSource::Bytes(bytes) => bytes.to_vec(),
-        ImageSource::Path(path) => std::fs::read(path).ok()?,
-    };
+    let bytes = picture_bytes(source)?;
     if bytes.len() > LARGEST_BYTES {
         return None;
     }
