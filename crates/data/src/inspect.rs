@@ -21,6 +21,21 @@ pub enum Look {
     Headers,
 }
 
+/// What is inspected.
+#[derive(Clone, Copy, Debug)]
+pub struct InspectOptions<'a> {
+    /// The form of the data set's files.
+    pub format: Format,
+    /// Its folder.
+    pub dir: &'a Path,
+    /// The splits whose questions are counted.
+    pub splits: &'a [Split],
+    /// Which documents are counted: those that the splits' questions come with, or all.
+    pub pool: Pool,
+    /// What of the pictures is read.
+    pub look: Look,
+}
+
 /// What was counted.
 #[derive(Clone, Debug, Default)]
 pub struct Inspection {
@@ -54,23 +69,23 @@ pub struct Inspection {
 ///
 /// When a file is missing or cannot be read to its end.
 pub fn inspect(
-    format: Format,
-    dir: &Path,
-    splits: &[Split],
-    look: Look,
+    options: &InspectOptions<'_>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Inspection, DataError> {
+    let InspectOptions { format, dir, splits, pool, look } = *options;
     let mut inspection = Inspection::default();
     let mut documents = HashSet::new();
     let mut pictures: HashMap<ImageSource, NamedPicture> = HashMap::new();
     for split in splits {
-        let loaded = format.load(dir, *split, Pool::Whole)?;
+        let loaded = format.load(dir, *split, pool)?;
         inspection.count_questions(*split, &loaded.examples);
         inspection.count_documents(&loaded, &mut documents, &mut pictures);
         inspection.problems.extend(loaded.problems);
     }
-    for picture in format.named_pictures(dir, &mut inspection.problems)? {
-        pictures.entry(picture.source.clone()).or_insert(picture);
+    if pool == Pool::Whole {
+        for picture in format.named_pictures(dir, &mut inspection.problems)? {
+            pictures.entry(picture.source.clone()).or_insert(picture);
+        }
     }
     let pictures: Vec<NamedPicture> = pictures.into_values().collect();
     inspection.look_at(&pictures, look, progress);

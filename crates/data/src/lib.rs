@@ -30,7 +30,7 @@ pub use entries::entries;
 pub use error::DataError;
 pub use format::{Format, Kinds};
 pub use hide::Hide;
-pub use inspect::{Inspection, Look, inspect};
+pub use inspect::{InspectOptions, Inspection, Look, inspect};
 pub use loaded::{Loaded, Place, Problem};
 pub use pictures::{Seen, look_at, picture_bytes, picture_format};
 pub use protocol::{Pool, Protocol, Setting};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use mmrag_core::{Content, Document, Example, ImageSource};
 use mmrag_data::jsonl::{Conversion, convert};
 use mmrag_data::{
-    DataError, Format, Inspection, Loaded, Look, Pool, Split, inspect, picture_bytes,
+    DataError, Format, InspectOptions, Inspection, Loaded, Look, Pool, Split, inspect,
+    picture_bytes,
 };
 use tempfile::TempDir;
 
@@ -47,7 +48,9 @@ impl Folder {
 
     fn inspect(&self, format: Format) -> Inspection {
         let splits = format.splits(self.path());
-        inspect(format, self.path(), &splits, Look::Pixels, &|_, _| ()).expect("it can be read")
+        let (splits, pool, look) = (&splits[..], Pool::Whole, Look::Pixels);
+        let options = InspectOptions { format, dir: self.path(), splits, pool, look };
+        inspect(&options, &|_, _| ()).expect("it can be read")
     }
 }
 
@@ -203,7 +206,7 @@ fn what_is_wrong_with_own_rows_is_told_by_line() {
         "\"id\": \"d2\"",
         "\"id\": \"d1\"",
         2,
-        &["documents.jsonl, line 2: document d1 stands in"],
+        &["documents.jsonl, line 2: document d1 stands in", "dev.jsonl, line 1: candidate d2"],
     );
     check(
         "documents.jsonl",
@@ -335,9 +338,11 @@ fn inspection_counts_what_decodes_and_lists_the_rest() {
     assert_eq!(by(&inspection.by_modality), ["image 1", "text 1"]);
     assert_eq!(inspection.by_split[&Split::Dev], 2);
     assert!(inspection.problems.is_empty());
-    // A header alone: the pixels are cut off.
-    let whole = png();
-    folder.put("images/d3.png", &whole[..40]);
+    // The header can be read, the pixels cannot.
+    let mut broken = png();
+    let at = broken.len() - 20;
+    broken[at] ^= 0xff;
+    folder.put("images/d3.png", broken);
     let cut = folder.inspect(Format::JsonLines);
     assert_eq!((cut.questions, cut.images), (2, 0));
     check_told(&cut.problems, &["documents.jsonl, line 3: the picture does not decode"]);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use mmrag_data::atlas::{self, Counts};
 use mmrag_data::jsonl::{Conversion, convert};
-use mmrag_data::{Format, Inspection, Kinds, Look, Pool, Split, inspect};
+use mmrag_data::{Format, InspectOptions, Inspection, Kinds, Look, Pool, Split, inspect};
 use serde_json::{Value, json};
 
 use super::Ended;
@@ -66,7 +66,7 @@ pub(crate) struct InspectCommand {
     /// The folder that holds its files
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// One part of it; without this, every part whose files are there
+    /// One part of it, and the documents it comes with; without this, all that the files hold
     #[arg(long, value_enum)]
     split: Option<SplitName>,
     /// Read only the headers of pictures, not their pixels
@@ -139,13 +139,16 @@ impl InspectCommand {
     fn run(&self) -> anyhow::Result<Ended> {
         let format = self.dataset.format();
         let splits = parts(self.dataset, &self.data, self.split)?;
-        let look = if self.headers { Look::Headers } else { Look::Pixels };
+        let options = InspectOptions {
+            format,
+            dir: &self.data,
+            splits: &splits,
+            pool: if self.split.is_some() { Pool::Split } else { Pool::Whole },
+            look: if self.headers { Look::Headers } else { Look::Pixels },
+        };
         let meter = LateMeter::new("pictures");
-        let inspection =
-            inspect(format, &self.data, &splits, look, &|done, total| meter.at(done, total))
-                .with_context(|| {
-                    format!("failed to read the data set in {}", self.data.display())
-                })?;
+        let inspection = inspect(&options, &|done, total| meter.at(done, total))
+            .with_context(|| format!("failed to read the data set in {}", self.data.display()))?;
         drop(meter);
         if self.json {
             output::json(&as_json(&inspection, format.kinds()))?;
