@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Packed;
+
 /// The identity of a document within its collection, stable across runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -102,6 +104,8 @@ pub struct Table {
 pub enum ImageSource {
     /// In a file.
     Path(PathBuf),
-    /// In memory; used for pictures that live inside an archive.
+    /// In memory.
     Bytes(Arc<[u8]>),
+    /// Inside a larger file.
+    Packed(Packed),
 }

@@ -2,15 +2,17 @@
 //! through which a policy is used. Every other crate speaks in these words.
 //!
 //! This crate holds no tensors, opens no files, reads no clock, draws no random numbers and is
-//! never asynchronous. An image is named here, by a path or by its bytes; who decodes it is
-//! somebody else's business.
+//! never asynchronous. An image is named here, by a path, by its bytes or by where it lies
+//! in a larger file; who reads and decodes it is somebody else's business.
 
 mod document;
 mod engine;
+mod packed;
 mod prompt;
 mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
+pub use packed::{Packed, Packing, UnpackError};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use question::{Example, Gold, Question, QuestionId, Step};

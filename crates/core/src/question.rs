@@ -49,6 +49,14 @@ pub struct Gold {
     /// The answer: several entries are the items of one list answer, not alternatives. Empty if
     /// the question cannot be answered.
     pub answers: Vec<String>,
+    /// Several answers by several people, each right by itself, where the data set has them: of
+    /// WebQA all reference answers, of VQA what ten people said, the same words as often as they
+    /// were said. `answers` then holds one of them. Usually empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// The words of the answer that count, where the data set tells them (WebQA's `Keywords_A`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keywords: Option<String>,
 }
 
 impl Gold {

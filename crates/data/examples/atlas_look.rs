@@ -66,6 +66,7 @@ fn line(document: &Document) -> String {
         }
         Content::Image(ImageSource::Bytes(bytes)) => format!("(picture of {} bytes)", bytes.len()),
         Content::Image(ImageSource::Path(path)) => path.display().to_string(),
+        Content::Image(ImageSource::Packed(packed)) => packed.file.display().to_string(),
     };
     format!("{}: {content}", document.title)
 }

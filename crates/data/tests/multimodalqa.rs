@@ -9,7 +9,7 @@ use mmrag_data::DataError;
 use mmrag_data::multimodalqa::{IMAGES, Loaded, Split, load};
 use tempfile::TempDir;
 
-const TABLES: &str = r#"{"title": "Lighthouses", "url": "u", "id": "tab1", "table": {"table_name": "List", "header": [{"column_name": "Name", "metadata": {}}, {"column_name": "Built", "metadata": {"num_of_links": 0}}], "table_rows": [[{"text": "North Point", "links": []}, {"text": "1871", "links": [{"text": "1871", "wiki_title": "1871", "url": "u"}]}], [{"text": "Grey Rock", "links": []}]]}}
+const TABLES: &str = r#"{"title": "Lighthouses", "url": "u", "id": "tab1", "table": {"table_name": "List", "header": [{"column_name": "Name", "metadata": {}}, {"column_name": "Built", "metadata": {"num_of_links": 0}}], "table_rows": [[{"text": "North Point", "links": []}, {"text": "1871", "links": [{"text": "1871", "wiki_title": "1871", "url": "u"}]}], [{"text": "Grey Rock", "links": []}, {"text": "", "links": []}]]}}
 "#;
 
 const TEXTS: &str = r#"{"title": "North Point", "url": "u", "id": "txt1", "text": "A lighthouse of granite."}
@@ -76,7 +76,7 @@ fn a_whole_folder_loads() {
     assert!(first.steps.is_empty());
     let Content::Table(table) = &first.candidates[0].content else { panic!("a table") };
     assert_eq!((table.name.as_str(), table.header.len()), ("List", 2));
-    assert_eq!(table.rows[1], ["Grey Rock"]);
+    assert_eq!(table.rows[1], ["Grey Rock", ""]);
     assert_eq!(first.candidates[3].modality(), Modality::Image);
 }
 
@@ -163,6 +163,20 @@ fn malformed_rows_are_named_by_file_and_line_and_left_out() {
         r#"{"title": "x", "id": "img9", "path": "gone.png"}"#,
         "gone.png is missing",
     );
+}
+
+#[test]
+fn ragged_rows_of_a_table_are_told_and_the_table_stays() {
+    let folder = Folder::new();
+    folder.put("MMQA_tables.jsonl", &TABLES.replace(r#", {"text": "", "links": []}"#, ""));
+    let loaded = folder.load();
+    assert_eq!((loaded.examples.len(), loaded.documents.len()), (3, 6));
+    let told: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0]
+            .ends_with("MMQA_tables.jsonl, line 1: table tab1: row 2 has 1 cells under 2 columns")
+    );
+    assert_eq!(told.len(), 1);
 }
 
 #[test]

@@ -53,6 +53,16 @@ impl FileMap {
         map_file(path).map_err(|source| MapError { path: path.to_owned(), source })
     }
 
+    /// Tells the system that bytes will be read here and there, so that it does not read ahead. A
+    /// hint, as [`Self::release`] is.
+    pub fn expect_random(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // Only a hint: a system that refuses it has lost nothing.
+            drop(map.advise(memmap2::Advice::Random));
+        }
+    }
+
     /// Tells the system that these bytes are not needed for now, so that their pages stop counting
     /// as resident memory. Reading them again brings them back. A hint: where the system has
     /// nothing of the kind, or the range is out of bounds, nothing happens.
@@ -61,6 +71,30 @@ impl FileMap {
         if range.start < range.end && range.end <= map.len() {
             release_pages(map, range);
         }
+    }
+}
+
+/// Reads some bytes of a file through a map that lives no longer than this call.
+///
+/// # Errors
+///
+/// When the file cannot be opened or mapped, or ends before the range does.
+pub fn read(path: impl AsRef<Path>, range: Range<u64>) -> Result<Vec<u8>, MapError> {
+    let path = path.as_ref();
+    let map = FileMap::open(path)?;
+    let bytes = usize::try_from(range.start)
+        .ok()
+        .zip(usize::try_from(range.end).ok())
+        .and_then(|(start, end)| map.get(start..end));
+    match bytes {
+        Some(bytes) => Ok(bytes.to_vec()),
+        None => Err(MapError {
+            path: path.to_owned(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                format!("it has {} bytes, and those up to {} are wanted", map.len(), range.end),
+            ),
+        }),
     }
 }
 
@@ -115,9 +149,22 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let map = FileMap::open(&path).unwrap();
         assert_eq!(&map[..], &bytes[..]);
+        map.expect_random();
         map.release(5_000..15_000);
         map.release(0..usize::MAX);
         assert_eq!(&map[..], &bytes[..]);
+    }
+
+    #[test]
+    fn some_bytes_are_read_and_what_lies_behind_the_end_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bytes");
+        std::fs::write(&path, b"abcdef").unwrap();
+        assert_eq!(read(&path, 2..4).unwrap(), b"cd");
+        assert_eq!(read(&path, 6..6).unwrap(), b"");
+        let told = read(&path, 2..7).unwrap_err().to_string();
+        assert!(told.contains("6 bytes, and those up to 7"), "{told}");
+        assert!(read(&path, 0..u64::MAX).is_err());
     }
 
     #[test]

@@ -196,6 +196,7 @@ mod tests {
             gold: Gold {
                 documents: gold.iter().copied().map(id).collect(),
                 answers: vec!["a".into()],
+                ..Gold::default()
             },
             kind: String::new(),
             steps: Vec::new(),

@@ -204,7 +204,11 @@ fn documents_of(run: &AnsweredRun, data: Option<&Path>) -> HashMap<QuestionId, E
 fn without_documents(outcome: &Outcome) -> Example {
     let question =
         Question { id: outcome.question.clone(), text: outcome.text.clone(), images: Vec::new() };
-    let gold = Gold { documents: outcome.gold_documents.clone(), answers: outcome.gold.clone() };
+    let gold = Gold {
+        documents: outcome.gold_documents.clone(),
+        answers: outcome.gold.clone(),
+        ..Gold::default()
+    };
     Example {
         question,
         candidates: Vec::new(),

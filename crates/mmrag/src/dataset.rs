@@ -1,11 +1,12 @@
 //! Which data set a command reads, and reading it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use mmrag_core::{Example, QuestionId};
-use mmrag_data::multimodalqa::{self, Loaded, Split};
-use mmrag_data::{Degrade, Hide};
+use mmrag_core::{Document, Example, QuestionId};
+use mmrag_data::{Degrade, Format, Hide, Loaded, Pool, Protocol, Setting, Split};
 use serde::{Deserialize, Serialize};
 
 use crate::overlay::nearest;
@@ -21,6 +22,66 @@ pub(crate) enum DatasetName {
     Multimodalqa,
     /// The built-in atlas, which is written as MultimodalQA's files
     Atlas,
+    /// WebQA's files
+    Webqa,
+    /// VQA v2's files: questions about one picture each
+    Vqa2,
+    /// TextVQA's files: questions about one picture with writing in it each
+    Textvqa,
+    /// JSON Lines with pictures by path: the form that `data convert` writes
+    Jsonl,
+    /// A plain folder of texts, tables and pictures, without questions
+    Folder,
+}
+
+impl DatasetName {
+    /// The form of its files.
+    pub(crate) fn format(self) -> Format {
+        match self {
+            Self::Multimodalqa | Self::Atlas => Format::MultimodalQa,
+            Self::Webqa => Format::WebQa,
+            Self::Vqa2 => Format::Vqa2,
+            Self::Textvqa => Format::TextVqa,
+            Self::Jsonl => Format::JsonLines,
+            Self::Folder => Format::Folder,
+        }
+    }
+
+    /// Its name on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Multimodalqa => "multimodalqa",
+            Self::Atlas => "atlas",
+            Self::Webqa => "webqa",
+            Self::Vqa2 => "vqa2",
+            Self::Textvqa => "textvqa",
+            Self::Jsonl => "jsonl",
+            Self::Folder => "folder",
+        }
+    }
+}
+
+/// From which documents questions are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PoolName {
+    /// From the documents that come with each question
+    #[default]
+    Candidates,
+    /// By search over what comes with any question of the split
+    Split,
+    /// By search over all documents of the data set's files
+    Full,
+}
+
+impl From<PoolName> for Setting {
+    fn from(pool: PoolName) -> Self {
+        match pool {
+            PoolName::Candidates => Self::Candidates,
+            PoolName::Split => Self::SplitPool,
+            PoolName::Full => Self::FullPool,
+        }
+    }
 }
 
 /// A part of a data set.
@@ -29,7 +90,9 @@ pub(crate) enum DatasetName {
 pub(crate) enum SplitName {
     /// To train on
     Train,
-    /// To choose by
+    /// To choose by; also `val`
+    #[value(alias = "val")]
+    #[serde(alias = "val")]
     Dev,
     /// To report on
     Test,
@@ -69,6 +132,24 @@ pub(crate) struct DatasetArgs {
     #[arg(long, value_name = "S", default_value_t = 0)]
     #[serde(default)]
     pub(crate) degrade_seed: u64,
+    /// From which documents questions are answered
+    #[arg(long, value_enum, default_value = "candidates")]
+    #[serde(default)]
+    pub(crate) pool: PoolName,
+    /// Stop at the first thing that is wrong in the files, instead of leaving it out
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) strict: bool,
+}
+
+/// Questions, and what they are answered from.
+pub(crate) struct Asked {
+    /// The questions.
+    pub(crate) examples: Vec<Example>,
+    /// The documents that are searched; empty where each question comes with its own.
+    pub(crate) documents: Vec<Arc<Document>>,
+    /// The choices that make figures comparable, as a report states them.
+    pub(crate) protocol: Protocol,
 }
 
 impl DatasetArgs {
@@ -78,13 +159,47 @@ impl DatasetArgs {
     ///
     /// When a file is missing or cannot be read.
     pub(crate) fn examples(&self, most: Option<usize>) -> anyhow::Result<Vec<Example>> {
-        let all = load(&self.data, self.split)?.examples;
-        let examples = &all[..most.unwrap_or(usize::MAX).min(all.len())];
-        let mut examples = degraded(&self.degrade, self.degrade_seed, examples, &all);
+        ensure!(
+            self.pool == PoolName::Candidates,
+            "--pool is for `eval run`: this command shows the documents that come with a question"
+        );
+        Ok(self.asked(most)?.examples)
+    }
+
+    /// Reads the questions, at most so many, and the documents that are searched for them.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or cannot be read; with `--strict`, when anything in it is wrong.
+    pub(crate) fn asked(&self, most: Option<usize>) -> anyhow::Result<Asked> {
+        let setting = Setting::from(self.pool);
+        ensure!(
+            (self.hide.is_none() && self.degrade.is_empty()) || setting.pool().is_none(),
+            "--hide and --degrade go with --pool candidates"
+        );
+        let pool = setting.pool().unwrap_or_default();
+        let mut loaded = load(self.dataset, &self.data, self.split, pool, self.strict)?;
+        let all = std::mem::take(&mut loaded.examples);
+        let asked = &all[..most.unwrap_or(usize::MAX).min(all.len())];
+        let mut examples = degraded(&self.degrade, self.degrade_seed, asked, &all);
         if let Some(hide) = self.hide {
             examples = examples.iter().map(|example| hide.of(example)).collect();
         }
-        Ok(examples)
+        ensure!(
+            !examples.is_empty(),
+            "there is no question in the {} part of {}",
+            Split::from(self.split).as_str(),
+            self.data.display()
+        );
+        let documents = setting.pool().map_or_else(Vec::new, |_| loaded.documents);
+        let protocol = Protocol {
+            dataset: self.dataset.as_str().to_owned(),
+            split: self.split.into(),
+            setting,
+            questions: examples.len(),
+            documents: setting.pool().map(|_| documents.len()),
+        };
+        Ok(Asked { examples, documents, protocol })
     }
 }
 
@@ -108,10 +223,19 @@ fn hide(name: &str) -> Result<Hide, String> {
 ///
 /// # Errors
 ///
-/// When a file is missing or cannot be read.
-pub(crate) fn load(data: &Path, split: SplitName) -> anyhow::Result<Loaded> {
-    let loaded = multimodalqa::load(data, split.into())
-        .map_err(|error| anyhow::Error::new(error).context("failed to read the data set"))?;
+/// When a file is missing or cannot be read; where it is strict, when anything in it is wrong.
+pub(crate) fn load(
+    dataset: DatasetName,
+    data: &Path,
+    split: SplitName,
+    pool: Pool,
+    strict: bool,
+) -> anyhow::Result<Loaded> {
+    let read = || {
+        let loaded = dataset.format().load(data, split.into(), pool)?;
+        if strict { loaded.strict() } else { Ok(loaded) }
+    };
+    let loaded = read().context("failed to read the data set")?;
     for problem in loaded.problems.iter().take(TOLD) {
         eprintln!("skipped: {problem}");
     }

@@ -7,7 +7,9 @@ use anyhow::{Context as _, ensure};
 use mmrag_core::Example;
 use mmrag_rag::report::{Report, ReportExample};
 use mmrag_rag::runs::{EXPLANATIONS_FILE, OUTCOMES_FILE, SETTINGS_FILE, write_outcomes};
-use mmrag_rag::{Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, read_explanations};
+use mmrag_rag::{
+    Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, Retriever, read_explanations,
+};
 use serde_json::Value;
 
 use crate::answerer::{AnswerArgs, Answerer};
@@ -29,12 +31,24 @@ pub(crate) struct EvalRun<'a> {
     pub(crate) data: &'a DatasetArgs,
     /// What the folder says of who answers.
     pub(crate) answer: &'a AnswerArgs,
+    /// What is searched, where questions are not answered from the documents they come with.
+    pub(crate) search: Option<Search<'a>>,
     /// The folder.
     pub(crate) folder: &'a Path,
     /// What the run is called while it goes on.
     pub(crate) title: &'a str,
     /// Ends it at the next safe place.
     pub(crate) stop: &'a AtomicBool,
+}
+
+/// A search for the documents of each question.
+pub(crate) struct Search<'a> {
+    /// Finds them.
+    pub(crate) retriever: &'a dyn Retriever,
+    /// How many.
+    pub(crate) top_k: usize,
+    /// The choices that make figures comparable.
+    pub(crate) protocol: String,
 }
 
 impl EvalRun<'_> {
@@ -46,10 +60,18 @@ impl EvalRun<'_> {
     /// When the folder belongs to another run or cannot be written, or a question cannot be
     /// answered.
     pub(crate) fn over(&self, examples: &[Example]) -> anyhow::Result<bool> {
-        let settings = RunSettings::new(self.data, self.answer)?;
+        let mut settings = RunSettings::new(self.data, self.answer)?;
+        let (retriever, top_k) = match &self.search {
+            Some(search) => {
+                settings.protocol.clone_from(&search.protocol);
+                settings.top_k = Some(search.top_k);
+                (Some(search.retriever), search.top_k)
+            }
+            None => (None, 0),
+        };
         hold_settings(self.folder, &serde_json::to_value(&settings)?)?;
         let log = self.folder.join(EXPLANATIONS_FILE);
-        let answered = self.answerer.with_pipeline(None, 0, |pipeline| {
+        let answered = self.answerer.with_pipeline(retriever, top_k, |pipeline| {
             answer_all(pipeline, examples, &log, self.title, self.stop)
         })?;
         let Some(explanations) = answered else { return Ok(false) };
@@ -62,7 +84,8 @@ impl EvalRun<'_> {
 }
 
 /// Answers every example that the log does not have, and gives all explanations in the examples'
-/// order; nothing if it was stopped.
+/// order; nothing if it was stopped. A pipeline that searches is not shown the examples' own
+/// candidates.
 ///
 /// # Errors
 ///
@@ -80,6 +103,7 @@ pub(crate) fn answer_all(
         examples.iter().filter(|example| !file.is_done(&example.question.id)).collect();
     let meter = Meter::new(title, examples.len());
     let mut failed = 0;
+    let brings_documents = pipeline.retriever.is_none();
     meter.at(examples.len() - left.len(), "");
     for batch in left.chunks(AT_ONCE) {
         if stop.load(Ordering::Relaxed) {
@@ -87,7 +111,10 @@ pub(crate) fn answer_all(
         }
         let asks: Vec<Ask<'_>> = batch
             .iter()
-            .map(|e| Ask { question: &e.question, candidates: Some(&e.candidates) })
+            .map(|e| Ask {
+                question: &e.question,
+                candidates: brings_documents.then_some(&e.candidates[..]),
+            })
             .collect();
         for (example, answered) in batch.iter().zip(pipeline.answer_batch(&asks)) {
             match answered {

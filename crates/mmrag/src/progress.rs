@@ -1,7 +1,7 @@
 //! How far the work is, on stderr: a bar on a terminal, a line now and then elsewhere.
 
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +14,12 @@ pub(crate) struct Meter {
     bar: Option<ProgressBar>,
     lines: Mutex<Lines>,
     total: usize,
+}
+
+/// A [`Meter`] whose total is known only once the work is under way.
+pub(crate) struct LateMeter {
+    title: &'static str,
+    meter: OnceLock<Meter>,
 }
 
 /// The bytes of one file as they come, on a terminal; elsewhere nothing is said.
@@ -62,6 +68,18 @@ impl Meter {
             Some(bar) => bar.println(message),
             None => eprintln!("{message}"),
         }
+    }
+}
+
+impl LateMeter {
+    /// A meter that shows itself with the first count.
+    pub(crate) fn new(title: &'static str) -> Self {
+        Self { title, meter: OnceLock::new() }
+    }
+
+    /// Says that `done` of `total` are done; the total stays what it was at first.
+    pub(crate) fn at(&self, done: usize, total: usize) {
+        self.meter.get_or_init(|| Meter::new(self.title, total)).at(done, "");
     }
 }
 

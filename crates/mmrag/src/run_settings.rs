@@ -29,6 +29,9 @@ pub(crate) struct RunSettings {
     pub(crate) weights: Value,
     /// How the documents of a question come about.
     pub(crate) protocol: String,
+    /// Documents that are searched for, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) top_k: Option<usize>,
 }
 
 impl RunSettings {
@@ -43,7 +46,8 @@ impl RunSettings {
             data.data = path;
         }
         let weights = answer.weights()?;
-        Ok(Self { data, answer: answer.clone(), weights, protocol: CANDIDATES.to_owned() })
+        let (answer, protocol) = (answer.clone(), CANDIDATES.to_owned());
+        Ok(Self { data, answer, weights, protocol, top_k: None })
     }
 
     /// Reads them back from what a folder has.

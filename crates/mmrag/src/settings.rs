@@ -11,7 +11,7 @@ use mmrag_task::{PromptStyle, Rubric, StageName};
 use mmrag_train::{GrpoSettings, SftSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::SplitName;
+use crate::dataset::{DatasetName, SplitName};
 use crate::lessons::Phase;
 use crate::overlay::RunFile;
 
@@ -33,7 +33,10 @@ pub(crate) enum Preset {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataSettings {
-    /// The folder of the data set, in MultimodalQA's files.
+    /// The form of its files: `multimodalqa` (the atlas's too), `webqa`, `vqa2`, `textvqa` or
+    /// `jsonl`.
+    pub(crate) dataset: DatasetName,
+    /// The folder of the data set.
     pub(crate) folder: PathBuf,
     /// The part that is trained on.
     pub(crate) split: SplitName,
@@ -55,6 +58,7 @@ pub(crate) struct DataSettings {
 impl Default for DataSettings {
     fn default() -> Self {
         Self {
+            dataset: DatasetName::Multimodalqa,
             folder: PathBuf::new(),
             split: SplitName::Train,
             questions: 0,

@@ -97,6 +97,27 @@ fn an_atlas_is_made_once_and_inspected() {
     assert_eq!(counts["questions"], 2);
     assert_eq!(counts["problems"], serde_json::json!([]));
 
+    assert_eq!(counts["by"]["split"], serde_json::json!({"dev": 2}));
+    let whole = mmrag(&["data", "inspect", "--dataset", "atlas", "--data", data, "--json"]);
+    let whole: serde_json::Value = serde_json::from_str(&stdout(&whole)).unwrap();
+    assert_eq!(whole["questions"], 10);
+    let converted = folder.path().join("converted");
+    let out = converted.to_str().unwrap();
+    let made = mmrag(&["data", "convert", "--dataset", "atlas", "--data", data, "--out", out]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let again = mmrag(&["data", "inspect", "--dataset", "jsonl", "--data", out, "--json"]);
+    let again: serde_json::Value = serde_json::from_str(&stdout(&again)).unwrap();
+    for key in ["questions", "texts", "tables", "images", "by", "problems"] {
+        assert_eq!(again[key], whole[key], "{key}");
+    }
+    std::fs::remove_file(converted.join("documents.jsonl")).unwrap();
+    std::fs::write(converted.join("documents.jsonl"), "[]\n").unwrap();
+    let strict =
+        mmrag(&["data", "inspect", "--dataset", "jsonl", "--data", out, "--strict", "--json"]);
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(stderr(&strict).contains("problems in"), "{}", stderr(&strict));
+    assert!(stdout(&strict).contains("documents.jsonl, line 1: not a row"));
+
     let again = make_atlas(&atlas);
     assert_eq!(again.status.code(), Some(1));
     assert!(stderr(&again).contains("not empty"), "{}", stderr(&again));

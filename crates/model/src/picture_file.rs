@@ -9,7 +9,7 @@ use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader};
-use mmrag_core::ImageSource;
+use mmrag_core::{ImageSource, Packed, Packing};
 
 use crate::error::ModelError;
 use crate::resample::RgbImage;
@@ -26,6 +26,9 @@ pub(crate) fn name_of(source: &ImageSource) -> String {
     match source {
         ImageSource::Path(path) => path.display().to_string(),
         ImageSource::Bytes(bytes) => format!("of {} bytes in memory", bytes.len()),
+        ImageSource::Packed(packed) => {
+            format!("at byte {} of {}", packed.start, packed.file.display())
+        }
     }
 }
 
@@ -33,6 +36,7 @@ pub(crate) fn name_of(source: &ImageSource) -> String {
 pub(crate) fn bytes_of(source: &ImageSource) -> Result<Cow<'_, [u8]>, ModelError> {
     let path = match source {
         ImageSource::Bytes(bytes) => return Ok(bytes.as_ref().into()),
+        ImageSource::Packed(packed) => return unpacked(packed).map(Cow::Owned),
         ImageSource::Path(path) => path,
     };
     let unread = |source| ModelError::Read { path: path.clone(), source };
@@ -43,6 +47,23 @@ pub(crate) fn bytes_of(source: &ImageSource) -> Result<Cow<'_, [u8]>, ModelError
         return Err(ModelError::Image { image: name_of(source), reason });
     }
     Ok(fs::read(path).map_err(unread)?.into())
+}
+
+fn unpacked(packed: &Packed) -> Result<Vec<u8>, ModelError> {
+    let failed = |reason: String| ModelError::Image {
+        image: name_of(&ImageSource::Packed(packed.clone())),
+        reason,
+    };
+    let size = match packed.packing {
+        Packing::Deflated { size } => size.max(packed.length),
+        Packing::Stored | Packing::Base64Line => packed.length,
+    };
+    if size > MAX_FILE_BYTES {
+        return Err(failed(format!("it has {size} bytes, more than {MAX_FILE_BYTES}")));
+    }
+    let bytes =
+        mmrag_map::read(&packed.file, packed.range()).map_err(|error| failed(error.to_string()))?;
+    Ok(packed.unpack(&bytes).map_err(|error| failed(error.what))?.into_owned())
 }
 
 /// A decoder that has read the header, and the size it tells; what no tower could make sense of is

@@ -350,6 +350,9 @@ fn name_of(image: &ImageSource) -> String {
     match image {
         ImageSource::Path(path) => format!("the image {}", path.display()),
         ImageSource::Bytes(bytes) => format!("the image of {} bytes in memory", bytes.len()),
+        ImageSource::Packed(packed) => {
+            format!("the image at byte {} of {}", packed.start, packed.file.display())
+        }
     }
 }
 

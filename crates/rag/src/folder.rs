@@ -168,11 +168,19 @@ fn stored(document: &Document, pictures: &mut BTreeMap<String, Arc<[u8]>>) -> Do
                 pictures.insert(name.clone(), Arc::clone(bytes));
                 Path::new(PICTURES).join(name)
             }
-            ImageSource::Path(path) => std::path::absolute(&*path).unwrap_or_else(|_| path.clone()),
+            ImageSource::Path(path) => absolute(path),
+            ImageSource::Packed(packed) => {
+                packed.file = absolute(&packed.file);
+                return stored;
+            }
         };
         *source = ImageSource::Path(path);
     }
     stored
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn write_pictures(folder: &Path, pictures: BTreeMap<String, Arc<[u8]>>) -> Result<(), RagError> {

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 /// A name of the documents' contents, in their order: 16 hexadecimal digits of a SHA-256 over ids,
 /// titles, texts, cells and the bytes of pictures. Of a picture that cannot be read, its path
-/// stands in for the bytes.
+/// stands in for the bytes; of one inside a larger file, that file's name and the place in it, for
+/// collections of that kind have tens of gigabytes.
 pub fn contents_version<D: Borrow<Document>>(documents: &[D]) -> String {
     let mut hash = Sha256::new();
     for document in documents {
@@ -31,6 +32,12 @@ pub fn contents_version<D: Borrow<Document>>(documents: &[D]) -> String {
                 Ok(bytes) => add(&mut hash, &bytes),
                 Err(_) => add(&mut hash, path.as_os_str().as_encoded_bytes()),
             },
+            Content::Image(ImageSource::Packed(packed)) => {
+                let name = packed.file.file_name().unwrap_or_default();
+                add(&mut hash, name.as_encoded_bytes());
+                hash.update(packed.start.to_le_bytes());
+                hash.update(packed.length.to_le_bytes());
+            }
         }
     }
     hex(&hash.finalize(), 8)

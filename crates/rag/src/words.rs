@@ -1,6 +1,6 @@
 //! The words of a document: what is searched, and how a text is cut into words.
 
-use mmrag_core::{Content, Document, ImageSource};
+use mmrag_core::{Content, Document};
 use tantivy::tokenizer::{
     AsciiFoldingFilter, LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnalyzer, TokenStream,
 };
@@ -22,7 +22,7 @@ pub fn searched_text(document: &Document) -> String {
             add(&table.name);
             table.header.iter().chain(table.rows.iter().flatten()).for_each(|cell| add(cell));
         }
-        Content::Image(ImageSource::Path(_) | ImageSource::Bytes(_)) => {}
+        Content::Image(_) => {}
     }
     text
 }

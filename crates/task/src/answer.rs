@@ -160,7 +160,7 @@ mod tests {
 
     fn gold(answers: &[&str]) -> Gold {
         let answers = answers.iter().map(ToString::to_string).collect();
-        Gold { documents: Vec::new(), answers }
+        Gold { answers, ..Gold::default() }
     }
 
     #[test]

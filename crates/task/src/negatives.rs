@@ -99,6 +99,7 @@ mod tests {
         let gold = Gold {
             documents: vec![DocumentId::new("gold")],
             answers: answers.iter().map(ToString::to_string).collect(),
+            ..Gold::default()
         };
         let gold_documents = [image("gold", "A red kite", "kite.png")];
         let candidates: Vec<_> =

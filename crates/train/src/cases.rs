@@ -216,7 +216,11 @@ mod tests {
         Example {
             question: Question { id: QuestionId::new("q"), text: "Where?".into(), images: vec![] },
             candidates: (0..4).map(document).collect(),
-            gold: Gold { documents: vec![DocumentId::new("d0")], answers: vec!["Rome".into()] },
+            gold: Gold {
+                documents: vec![DocumentId::new("d0")],
+                answers: vec!["Rome".into()],
+                ..Gold::default()
+            },
             kind: String::new(),
             steps: vec![],
         }

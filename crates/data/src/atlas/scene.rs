@@ -104,6 +104,7 @@ impl Scene {
             gold: Gold {
                 documents: gold.clone().map(|(key, _)| key.id(self.world)).collect(),
                 answers: self.draft.answers.clone(),
+                ..Gold::default()
             },
             kind: self.kind.as_str().to_owned(),
             steps: gold.map(step).collect(),

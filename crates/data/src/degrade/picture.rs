@@ -9,6 +9,7 @@ use mmrag_core::ImageSource;
 
 use super::DegradeKind;
 use crate::atlas::draw::Draw;
+use crate::picture_bytes;
 
 /// What decoding a picture may take.
 const DECODED_BYTES: u64 = 512 << 20;
@@ -73,10 +74,7 @@ fn occlude(picture: &mut RgbImage, share: f64, draw: &mut Draw) {
 }
 
 fn read(source: &ImageSource) -> Option<RgbImage> {
-    let bytes = match source {
-        ImageSource::Bytes(bytes) => bytes.to_vec(),
-        ImageSource::Path(path) => std::fs::read(path).ok()?,
-    };
+    let bytes = picture_bytes(source).ok()?;
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(DECODED_BYTES);

@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::Problem;
-use super::lines;
 use super::records::QuestionRow;
-use crate::DataError;
+use crate::{DataError, Problem, json_lines};
 
 /// A question as far as scoring needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub struct GoldFile {
 /// When the file cannot be read to its end.
 pub fn gold(path: &Path) -> Result<GoldFile, DataError> {
     let mut problems = Vec::new();
-    let questions = lines::read_file::<QuestionRow>(path, &mut problems)?;
+    let questions = json_lines::read_file::<QuestionRow>(path, &mut problems)?;
     let mut rows = Vec::with_capacity(questions.rows.len());
     let mut seen = HashSet::new();
     for (line, row) in questions.rows {

@@ -106,11 +106,6 @@ impl QuestionRow {
     pub(super) fn modalities(&self) -> impl Iterator<Item = &str> {
         self.answers.iter().filter_map(|row| row.modality.as_deref())
     }
-
-    /// Whether a document supports the answer.
-    pub(super) fn supports(&self, id: &str) -> bool {
-        self.supporting_context.iter().any(|support| support.doc_id == id)
-    }
 }
 
 impl Metadata {

@@ -15,7 +15,7 @@ use super::train::questions;
 use crate::ablation::{BASE, CellSettings, MatrixRun, Resolved, Training, training_name};
 use crate::answerer::{AnswerArgs, Answerer, load_policy, model_folder};
 use crate::comparing::with_statistics;
-use crate::dataset::{DatasetArgs, DatasetName};
+use crate::dataset::{DatasetArgs, DatasetName, PoolName};
 use crate::evaluating::{EvalRun, RESAMPLES, hold, table};
 use crate::overlay::nearest;
 use crate::run_settings::facts;
@@ -180,6 +180,8 @@ impl Matrix<'_> {
             hide: self.run.data.hide,
             degrade: settings.test.degrade.clone(),
             degrade_seed: 0,
+            pool: PoolName::Candidates,
+            strict: false,
         };
         let most = settings.test.questions;
         let examples = data.examples((most > 0).then_some(most))?;
@@ -188,6 +190,7 @@ impl Matrix<'_> {
             answerer: &answerer,
             data: &data,
             answer: &answer,
+            search: None,
             folder: &cell.folder,
             title: &title,
             stop: self.stop,

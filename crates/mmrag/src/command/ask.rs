@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum as _};
 use mmrag_core::{Question, QuestionId};
+use mmrag_data::Pool;
 use mmrag_rag::{Explanation, Index};
 
 use super::Ended;
@@ -57,7 +58,7 @@ impl AskCommand {
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         let policy = self.answer.policy()?;
         let answerer = Answerer::new(&policy, &self.answer)?;
-        let loaded = dataset::load(&self.data, self.split)?;
+        let loaded = dataset::load(self.dataset, &self.data, self.split, Pool::Whole, false)?;
         let explanation = match (&self.qid, &self.question) {
             (Some(id), _) => {
                 let example = dataset::find(&loaded.examples, id)?;

@@ -106,6 +106,7 @@ impl CurveCommand {
                 answerer,
                 data: &data,
                 answer: &self.answer,
+                search: None,
                 folder,
                 title: &title,
                 stop,

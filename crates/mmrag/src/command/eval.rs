@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use mmrag_rag::report::write_report;
+use mmrag_rag::{Index, Retriever};
 
 use super::Ended;
 use super::compare::CompareCommand;
@@ -16,8 +17,8 @@ use super::report::ReportCommand;
 use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::comparing::{read_runs, report_of_run, shown};
-use crate::dataset::DatasetArgs;
-use crate::evaluating::{EvalRun, table};
+use crate::dataset::{Asked, DatasetArgs};
+use crate::evaluating::{EvalRun, Search, table};
 use crate::{output, stop};
 
 /// Questions that the page of a run shows, wrong ones first.
@@ -64,6 +65,9 @@ pub(crate) struct RunCommand {
     /// Answer only the first N questions
     #[arg(long, value_name = "N")]
     questions: Option<usize>,
+    /// How many documents to find for each question where a pool is searched
+    #[arg(long, value_name = "K", default_value_t = 12)]
+    top_k: usize,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -96,11 +100,22 @@ impl RunCommand {
         let stop = stop::on_interrupt()?;
         let policy = self.answer.policy()?;
         let answerer = Answerer::new(&policy, &self.answer)?;
-        let examples = self.dataset.examples(self.questions)?;
+        let Asked { examples, documents, protocol } = self.dataset.asked(self.questions)?;
+        let index = if documents.is_empty() {
+            None
+        } else {
+            Some(Index::in_memory(documents).context("failed to index the pool")?)
+        };
+        let search = index.as_ref().map(|index| Search {
+            retriever: index as &dyn Retriever,
+            top_k: self.top_k,
+            protocol: protocol.to_string(),
+        });
         let run = EvalRun {
             answerer: &answerer,
             data: &self.dataset,
             answer: &self.answer,
+            search,
             folder: &self.out,
             title: "eval",
             stop: &stop,
@@ -115,7 +130,7 @@ impl RunCommand {
         if self.json {
             output::json(&report.summary)?;
         } else {
-            output::line(&format!("{} questions", report.summary.questions))?;
+            output::line(&protocol.to_string())?;
             output::line(&table(&report))?;
             eprintln!("{}", self.out.join("report.html").display());
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use mmrag_core::Example;
+use mmrag_data::Pool;
 use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_task::StageName;
 use serde_json::Value;
@@ -155,7 +156,7 @@ pub(crate) fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Re
         "the run file names no data set: `data.folder` is missing"
     );
     let of = |split: SplitName, most| -> anyhow::Result<Vec<Example>> {
-        let loaded = dataset::load(&data.folder, split)?;
+        let loaded = dataset::load(data.dataset, &data.folder, split, Pool::Split, false)?;
         let examples = first(&loaded.examples, most);
         let examples = degraded(&data.degrade, 0, examples, &loaded.examples);
         Ok(match data.hide {

@@ -77,7 +77,11 @@ mod tests {
             "born" => text("Ada", "Ada was born in Cy."),
             word => text(word, &format!("Bo trades in {word}.")),
         });
-        let gold = Gold { documents: vec![candidates[2].id.clone()], answers: vec!["figs".into()] };
+        let gold = Gold {
+            documents: vec![candidates[2].id.clone()],
+            answers: vec!["figs".into()],
+            ..Gold::default()
+        };
         let example = Example {
             question: Question { id: QuestionId::new("q"), text: "?".into(), images: Vec::new() },
             candidates: candidates.to_vec(),

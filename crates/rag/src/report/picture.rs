@@ -6,6 +6,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageReader, Limits};
 use mmrag_core::ImageSource;
 
+use crate::picture::picture_bytes;
+
 /// The longer side of a thumbnail, in pixels.
 const SIDE: u32 = 192;
 /// A picture that is no larger than this, in bytes and in pixels, is taken as it is.
@@ -20,10 +22,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// A picture as an `img` element; none if it cannot be read.
 pub(super) fn img(source: &ImageSource, alt: &str) -> Option<String> {
-    let bytes = match source {
-        ImageSource::Bytes(bytes) => bytes.to_vec(),
-        ImageSource::Path(path) => std::fs::read(path).ok()?,
-    };
+    let bytes = picture_bytes(source)?.into_owned();
     let kind = kind(&bytes)?;
     let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().ok()?;
     let mut limits = Limits::default();

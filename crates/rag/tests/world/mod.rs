@@ -69,6 +69,7 @@ pub(crate) fn example(
         gold: Gold {
             documents: gold.iter().map(DocumentId::new).collect(),
             answers: answers.iter().map(ToString::to_string).collect(),
+            ..Gold::default()
         },
         kind: kind.into(),
         steps: Vec::new(),

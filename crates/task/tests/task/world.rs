@@ -47,6 +47,7 @@ pub(crate) fn gold(documents: &[&str], answers: &[&str]) -> Gold {
     Gold {
         documents: documents.iter().map(DocumentId::new).collect(),
         answers: answers.iter().map(ToString::to_string).collect(),
+        ..Gold::default()
     }
 }
 

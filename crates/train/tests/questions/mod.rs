@@ -24,6 +24,7 @@ pub(crate) fn examples(count: usize) -> Vec<Example> {
             gold: Gold {
                 documents: vec![DocumentId::new(format!("d{n}.1"))],
                 answers: vec!["a thing".into()],
+                ..Gold::default()
             },
             kind: String::new(),
             steps: vec![],

@@ -1,37 +1,34 @@
 //! JSON Lines, plain or gzip, one row a line.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
-use super::Problem;
-use crate::DataError;
+use crate::{DataError, Problem, files};
 
 /// The rows of a file with their line numbers, counted from 1.
-pub(super) struct Rows<T> {
-    pub(super) file: PathBuf,
-    pub(super) rows: Vec<(usize, T)>,
+pub(crate) struct Rows<T> {
+    pub(crate) file: PathBuf,
+    pub(crate) rows: Vec<(usize, T)>,
 }
 
 /// Reads `name` or `name.gz` of a folder. Rows that do not parse become problems; empty lines are
 /// passed over.
-pub(super) fn read<T: DeserializeOwned>(
+pub(crate) fn read<T: DeserializeOwned>(
     dir: &Path,
     name: &str,
     problems: &mut Vec<Problem>,
 ) -> Result<Rows<T>, DataError> {
-    read_file(&find(dir, name)?, problems)
+    read_file(&files::find(dir, name)?, problems)
 }
 
 /// Reads the rows of a file as [`read`] does. It is gzip if its name ends in `.gz`.
-pub(super) fn read_file<T: DeserializeOwned>(
+pub(crate) fn read_file<T: DeserializeOwned>(
     file: &Path,
     problems: &mut Vec<Problem>,
 ) -> Result<Rows<T>, DataError> {
-    let mut reader = BufReader::new(open(file)?);
+    let mut reader = BufReader::new(files::open(file)?);
     let file = file.to_owned();
     let mut rows = Vec::new();
     let mut bytes = Vec::new();
@@ -46,10 +43,10 @@ pub(super) fn read_file<T: DeserializeOwned>(
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice(&bytes) {
+        match object(&bytes) {
             Ok(row) => rows.push((line, row)),
             Err(error) => {
-                let what = format!("not a row of this file: {}", without_line(&error));
+                let what = format!("not a row of this file: {error}");
                 problems.push(Problem { file: file.clone(), line, what });
             }
         }
@@ -57,17 +54,12 @@ pub(super) fn read_file<T: DeserializeOwned>(
     Ok(Rows { file, rows })
 }
 
-fn find(dir: &Path, name: &str) -> Result<PathBuf, DataError> {
-    let names = [format!("{name}.gz"), name.to_owned()];
-    let found = names.iter().map(|name| dir.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| DataError::Missing { dir: dir.to_owned(), name: name.to_owned() })
-}
-
-fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
-    let file =
-        File::open(path).map_err(|source| DataError::File { path: path.to_owned(), source })?;
-    let is_zipped = path.extension().is_some_and(|extension| extension == "gz");
-    Ok(if is_zipped { Box::new(MultiGzDecoder::new(BufReader::new(file))) } else { Box::new(file) })
+/// A row as a type of ours; a list would be taken for its members too.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is no object".to_owned());
+    }
+    serde_json::from_slice(bytes).map_err(|error| without_line(&error))
 }
 
 /// What the parser said, without its line number, which counts within the row.
