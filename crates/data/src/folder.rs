@@ -101,7 +101,7 @@ fn text(path: &Path) -> Result<String, (usize, String)> {
     let bytes = fs::read(path).map_err(|error| (1, format!("it cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + memchr::memchr_iter(b'\n', good).count();
         (line, "it is not UTF-8 from here on; save it as UTF-8".to_owned())
     })
 }
