@@ -113,6 +113,9 @@ fn webqa_predictions_are_scored_and_their_faults_told() {
     near(&found["qa_acc"]["lookup"], 0.999_995 / 2.0);
     near(&found["retrieval_f1"], 0.999_985 / 3.0);
     near(&found["by"]["category"]["shape"]["qa_acc"]["lookup"], 0.999_995);
+    near(&found["retrieval_recall"], 0.99999 / 3.0);
+    near(&found["by"]["modality"]["image"]["retrieval_precision"], 0.99999 / 2.0);
+    assert_eq!(found["by"]["modality"]["text"]["n"], 1);
     assert!(found["qa_fl"].is_null() && found["qa"].is_null());
     assert!(found["by"]["category"]["text"]["qa_acc"]["none"].is_null());
     assert!(found["lemma_table"].as_str().unwrap().contains("0.3.2"));
