@@ -4,6 +4,7 @@
 
 pub(crate) mod fluency;
 pub(crate) mod multimodalqa;
+pub(crate) mod score_log;
 pub(crate) mod vqa;
 pub(crate) mod webqa;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -37,10 +37,36 @@ fn version(folder: &Path) -> anyhow::Result<String> {
     }
     ensure!(!files.is_empty(), "failed to find weights (*.safetensors) in {}", folder.display());
     files.sort();
+    name(&files).with_context(context)
+}
+
+/// A name for what a BART's scores depend on: the files of its folder that are read, and the file
+/// of weights that is used instead of the folder's, if one is.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub(crate) fn bart_version(folder: &Path, weights: Option<&Path>) -> anyhow::Result<String> {
+    let context = || format!("failed to read the BART in {}", folder.display());
+    let mut files: Vec<PathBuf> = weights.into_iter().map(Path::to_owned).collect();
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        let is_weights = path.extension().is_some_and(|e| e == "safetensors" || e == "bin");
+        let is_read = ["config.json", "tokenizer.json", "vocab.json", "merges.txt"];
+        if is_read.iter().any(|name| path.ends_with(name)) || (is_weights && weights.is_none()) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    name(&files).with_context(context)
+}
+
+/// Sixteen hexadecimal digits of a SHA-256 over names, sizes and ends of files.
+fn name(files: &[PathBuf]) -> io::Result<String> {
     let mut hash = Sha256::new();
-    for path in &files {
+    for path in files {
         hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        add_ends(&mut hash, path).with_context(context)?;
+        add_ends(&mut hash, path)?;
     }
     let mut name = String::new();
     for byte in &hash.finalize()[..8] {

@@ -10,10 +10,12 @@ use mmrag_task::metrics::{ENGLISH_LEMMAS, english_lemmas, vqa as people_rules};
 use serde::Serialize;
 
 use super::Ended;
-use crate::output;
-use crate::scoring::fluency::fluencies;
+use crate::scoring::fluency::{Fluency, fluencies};
+use crate::scoring::score_log::ScoreLog;
 use crate::scoring::webqa::{Judging, LemmaTable, Matched, Rule};
 use crate::scoring::{Problems, multimodalqa, vqa};
+use crate::weights::bart_version;
+use crate::{output, stop};
 
 /// A benchmark with an official metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,9 +38,9 @@ const EXAMPLES: &str = "Examples:
 
 All questions of the gold file count; one without a prediction counts 0, and is told. QA-Acc of
 WebQA counts the questions that have keywords; it is told without lemmas (none) and with those of a
-table of English words (lookup). QA-FL and QA need the folder of facebook/bart-large-cnn and, for the
-official figures, the ParaBank weights of BARTScore. WebQA's gold and predictions may also be the
-tables (.tsv) and end-to-end files of its baselines.";
+table of English words (lookup). QA-FL and QA need the folder of facebook/bart-large-cnn and, for
+the official figures, the ParaBank weights of BARTScore. WebQA's gold and predictions may also be
+the tables (.tsv) and end-to-end files of its baselines.";
 
 /// Scores a prediction file.
 #[derive(Args)]
@@ -53,14 +55,14 @@ pub(crate) struct ScoreCommand {
     /// The official prediction file, plain or .gz
     #[arg(long, value_name = "FILE")]
     predictions: PathBuf,
-    #[command(flatten)]
-    webqa: WebqaArgs,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
     /// Print each question's scores too
     #[arg(long)]
     per_item: bool,
+    #[command(flatten)]
+    webqa: WebqaArgs,
 }
 
 /// What only WebQA takes.
@@ -79,6 +81,9 @@ struct WebqaArgs {
     /// Weights to use instead of the folder's, such as BARTScore's bart.pth
     #[arg(long, value_name = "FILE", requires = "bart")]
     bart_weights: Option<PathBuf>,
+    /// Keep the scores of texts here as they are made: the same command goes on where it was stopped
+    #[arg(long, value_name = "FILE", requires = "bart")]
+    bart_scores: Option<PathBuf>,
 }
 
 impl ScoreCommand {
@@ -131,11 +136,12 @@ impl ScoreCommand {
             },
             table: own.as_ref().unwrap_or_else(|| english_lemmas()),
         };
-        let fluencies = match &self.webqa.bart {
-            Some(folder) => {
-                let scorer = BartScorer::load(folder, self.webqa.bart_weights.as_deref());
-                let scorer = scorer.context("failed to load the BART")?;
-                fluencies(&scorer, &matched.fluency_questions())?
+        let fluencies = match self.webqa.fluency()? {
+            Some(mut bart) => {
+                let stop = stop::on_interrupt()?;
+                let found = fluencies(&mut bart, &matched.fluency_questions(), &stop)?;
+                let Some(found) = found else { return Ok(Ended::Stopped) };
+                found
             }
             None => Vec::new(),
         };
@@ -179,6 +185,18 @@ impl ScoreCommand {
 }
 
 impl WebqaArgs {
+    /// The BART, if one is given.
+    fn fluency(&self) -> anyhow::Result<Option<Fluency>> {
+        let Some(folder) = &self.bart else { return Ok(None) };
+        let weights = self.bart_weights.as_deref();
+        let log = match &self.bart_scores {
+            Some(path) => Some(ScoreLog::open(path, &bart_version(folder, weights)?)?),
+            None => None,
+        };
+        let scorer = BartScorer::load(folder, weights).context("failed to load the BART")?;
+        Ok(Some(Fluency { scorer, log }))
+    }
+
     /// Refuses to be given for another benchmark.
     fn refuse(&self) -> anyhow::Result<()> {
         for (flag, is_given) in [

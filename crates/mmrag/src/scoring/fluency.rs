@@ -1,11 +1,13 @@
 //! QA-FL of answers, by a BART.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use mmrag_model::BartScorer;
 use mmrag_task::metrics::{ReferenceScores, fluency, fluency_text};
 
+use super::score_log::ScoreLog;
 use crate::progress::Meter;
 
 /// Pairs of texts between two looks at the progress.
@@ -18,20 +20,28 @@ pub(crate) struct Question<'a> {
     pub(crate) references: &'a [String],
 }
 
+/// A BART, and what else a scoring of many texts takes.
+pub(crate) struct Fluency {
+    pub(crate) scorer: BartScorer,
+    /// Where scores are kept, if anywhere.
+    pub(crate) log: Option<ScoreLog>,
+}
+
 /// The fluency of each answer, in 0..=1: 0 where there is no answer, nothing where there are no
-/// references.
+/// references. Nothing at all where the user stopped it.
 ///
 /// # Errors
 ///
-/// When the model cannot read a text.
+/// When the model cannot read a text, or the scores cannot be kept.
 pub(crate) fn fluencies(
-    scorer: &BartScorer,
+    fluency_of: &mut Fluency,
     questions: &[Question<'_>],
-) -> anyhow::Result<Vec<Option<f64>>> {
+    stop: &AtomicBool,
+) -> anyhow::Result<Option<Vec<Option<f64>>>> {
     let mut pairs = Pairs::default();
     let asked: Vec<Vec<[usize; 2]>> =
         questions.iter().map(|question| pairs.add_question(*question)).collect();
-    let scores = pairs.scores(scorer)?;
+    let Some(scores) = pairs.scores(fluency_of, stop)? else { return Ok(None) };
     let of_question = |(question, asked): (&Question<'_>, Vec<[usize; 2]>)| {
         let references = asked.into_iter().map(|[answer, itself]| ReferenceScores {
             answer: scores[answer],
@@ -39,7 +49,7 @@ pub(crate) fn fluencies(
         });
         (!question.references.is_empty()).then(|| fluency(&references.collect::<Vec<_>>()))
     };
-    Ok(questions.iter().zip(asked).map(of_question).collect())
+    Ok(Some(questions.iter().zip(asked).map(of_question).collect()))
 }
 
 /// Sources with targets, each pair once.
@@ -67,15 +77,34 @@ impl Pairs {
         })
     }
 
-    fn scores(&self, scorer: &BartScorer) -> anyhow::Result<Vec<f64>> {
+    /// The pairs' scores; those that the log lacks are made, and kept there.
+    fn scores(
+        &self,
+        Fluency { scorer, log }: &mut Fluency,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<Option<Vec<f64>>> {
         let meter = Meter::new("fluency", self.list.len());
-        let mut scores = Vec::with_capacity(self.list.len());
-        for chunk in self.list.chunks(CHUNK) {
-            let pairs: Vec<(&str, &str)> =
-                chunk.iter().map(|(source, target)| (&**source, &**target)).collect();
-            scores.extend(scorer.scores(&pairs).context("failed to score the answers' fluency")?);
-            meter.at(scores.len(), "");
+        let known = |pair| log.as_ref().and_then(|log| log.score(pair));
+        let mut scores: Vec<Option<f64>> = self.list.iter().map(known).collect();
+        let left: Vec<usize> = (0..scores.len()).filter(|at| scores[*at].is_none()).collect();
+        let mut done = scores.len() - left.len();
+        for chunk in left.chunks(CHUNK) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            meter.at(done, "");
+            let pair = |at: &usize| (&*self.list[*at].0, &*self.list[*at].1);
+            let pairs: Vec<(&str, &str)> = chunk.iter().map(pair).collect();
+            let made = scorer.scores(&pairs).context("failed to score the answers' fluency")?;
+            for (at, score) in chunk.iter().zip(made) {
+                if let Some(log) = log {
+                    log.add(&self.list[*at], score)?;
+                }
+                scores[*at] = Some(score);
+            }
+            done += chunk.len();
         }
-        Ok(scores)
+        meter.at(done, "");
+        Ok(scores.into_iter().collect())
     }
 }

@@ -1,11 +1,13 @@
 //! WebQA's predictions: one object from question ids to `{"sources": […], "answer": "…"}`, or as the
 //! baselines' files have it to `{"predicted sources": […], "predicted answers": ["…", …]}`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use clap::ValueEnum;
 use mmrag_data::webqa::{GoldFile, GoldRow, source_id};
-use mmrag_task::metrics::webqa::{self as rules, Category, Lemmas, SourceCounts, sources};
+use mmrag_task::metrics::webqa::{
+    self as rules, Category, Lemmas, SourceCounts, SourceScore, sources,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -34,6 +36,10 @@ pub(crate) struct Figures {
     accuracy: BTreeMap<&'static str, Accuracy>,
     /// The official mean over the questions whose sources are known.
     retrieval_f1: Option<f64>,
+    /// The mean share of the predicted sources that are gold, over the same questions.
+    retrieval_precision: Option<f64>,
+    /// The mean share of the gold sources that were predicted, over the same questions.
+    retrieval_recall: Option<f64>,
     /// All sources as one set, as some papers report it.
     retrieval_f1_micro: Option<f64>,
     /// Questions whose sources are known.
@@ -68,6 +74,8 @@ struct ByLemmas {
 #[derive(Debug, Serialize)]
 pub(crate) struct Slices {
     category: BTreeMap<&'static str, Figures>,
+    /// Questions about pictures ("image") and about texts ("text"), as published figures are.
+    modality: BTreeMap<&'static str, Figures>,
 }
 
 /// One question's scores.
@@ -82,7 +90,7 @@ pub(crate) struct Item {
     retrieval_f1: Option<f64>,
     qa_fl: Option<f64>,
     #[serde(skip)]
-    counts: Option<SourceCounts>,
+    retrieval: Option<(SourceScore, SourceCounts)>,
 }
 
 /// All figures of a prediction file.
@@ -175,19 +183,17 @@ impl<'g> Matched<'g> {
             matching.item(judging, fluencies.get(at).copied().flatten())
         };
         let items: Vec<Item> = self.questions.iter().enumerate().map(item).collect();
-        let mut category = BTreeMap::new();
-        for one in Category::ALL {
-            let figures =
-                Figures::of(judging.rule, || items.iter().filter(move |item| item.category == one));
-            if figures.n > 0 {
-                category.insert(one.as_str(), figures);
-            }
-        }
         Scores {
             accuracy_rule: judging.rule.title(),
             lemma_table: judging.table_name.clone(),
             all: Figures::of(judging.rule, || items.iter()),
-            by: Slices { category },
+            by: Slices {
+                category: slices(judging.rule, &items, |item| item.category.as_str()),
+                modality: slices(judging.rule, &items, |item| match item.category {
+                    Category::Text => "text",
+                    _ => "image",
+                }),
+            },
             problems: self.problems,
             items: Some(items),
             rule: judging.rule,
@@ -219,13 +225,16 @@ impl Matching<'_> {
             lookup: accuracy(Lemmas::Lookup(judging.table)),
         };
         let predicted = prediction.sources.as_ref().filter(|_| !row.sources.is_empty());
+        let retrieval = predicted.map(|predicted| {
+            (sources(predicted, &row.sources), SourceCounts::of(predicted, &row.sources))
+        });
         Item {
             id: row.id.clone(),
             category: *category,
             accuracy: [(judging.rule.key(), by_lemmas)].into(),
-            retrieval_f1: predicted.map(|predicted| sources(predicted, &row.sources).f1),
+            retrieval_f1: retrieval.map(|(score, _)| score.f1),
             qa_fl,
-            counts: predicted.map(|predicted| SourceCounts::of(predicted, &row.sources)),
+            retrieval,
         }
     }
 }
@@ -312,10 +321,13 @@ impl Rule {
 impl Figures {
     fn of<'i, I: Iterator<Item = &'i Item>>(rule: Rule, items: impl Fn() -> I) -> Self {
         let mut counts = SourceCounts::default();
-        for one in items().filter_map(|item| item.counts) {
+        for (_, one) in items().filter_map(|item| item.retrieval) {
             counts.add(one);
         }
-        let retrieval_n = items().filter(|item| item.counts.is_some()).count();
+        let retrieval = |part: fn(SourceScore) -> f64| {
+            mean(items().filter_map(|item| Some(part(item.retrieval?.0))))
+        };
+        let retrieval_n = items().filter(|item| item.retrieval.is_some()).count();
         let each = |part: fn(ByLemmas) -> Option<f64>| {
             items().filter_map(move |item| part(item.by_lemmas()))
         };
@@ -333,7 +345,9 @@ impl Figures {
         Self {
             n: items().count(),
             accuracy: [(rule.key(), accuracy)].into(),
-            retrieval_f1: mean(items().filter_map(|item| item.retrieval_f1)),
+            retrieval_f1: retrieval(|score| score.f1),
+            retrieval_precision: retrieval(|score| score.precision),
+            retrieval_recall: retrieval(|score| score.recall),
             retrieval_f1_micro: (retrieval_n > 0).then(|| counts.micro_f1()),
             retrieval_n,
             qa_fl: mean(items().filter_map(|item| item.qa_fl)),
@@ -364,6 +378,17 @@ impl Figures {
     }
 }
 
+/// The figures of the items of each kind.
+fn slices(
+    rule: Rule,
+    items: &[Item],
+    kind: fn(&Item) -> &'static str,
+) -> BTreeMap<&'static str, Figures> {
+    let kinds: BTreeSet<&'static str> = items.iter().map(kind).collect();
+    let of_kind = |one| Figures::of(rule, || items.iter().filter(move |item| kind(item) == one));
+    kinds.into_iter().map(|one| (one, of_kind(one))).collect()
+}
+
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let values: Vec<f64> = values.collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -373,7 +398,9 @@ impl Scores {
     /// The figures as lines of a table.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.all.line(self.rule, "all")];
-        let slices = self.by.category.iter();
+        // Questions about texts are a category of their own.
+        let images = self.by.modality.iter().filter(|(name, _)| **name == "image");
+        let slices = images.chain(&self.by.category);
         lines.extend(slices.map(|(name, figures)| figures.line(self.rule, name)));
         lines.push(format!("accuracy: {}", self.accuracy_rule));
         lines.push(format!("lookup: lemmas of {}", self.lemma_table));
