@@ -7,10 +7,12 @@
 
 mod document;
 mod engine;
+mod origin;
 mod prompt;
 mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
+pub use origin::Origin;
 pub use prompt::{Message, Part, Prompt, Role};
 pub use question::{Example, Gold, Question, QuestionId, Step};

@@ -58,6 +58,12 @@ pub enum RagError {
         /// What was found instead.
         reason: String,
     },
+    /// Somebody else writes to the collection.
+    #[error("write to {}: somebody else does; try again when they are done", path.display())]
+    BeingWritten {
+        /// The collection's folder.
+        path: PathBuf,
+    },
     /// A question came without documents, and the pipeline has no collection to search.
     #[error(
         "find documents for question {question}: it has no candidates and the pipeline has no index"

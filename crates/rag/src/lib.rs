@@ -9,6 +9,7 @@
 //! `mmrag-model`; how a stage asks and how a reply is read and judged is `mmrag-task`'s business.
 
 pub mod bm25;
+mod collection;
 mod error;
 pub mod evaluation;
 pub mod explanation;
@@ -23,6 +24,7 @@ pub mod statistics;
 mod version;
 mod words;
 
+pub use collection::{Collection, Fingerprint, Record, Snapshot, SourceFile, Writer};
 pub use error::RagError;
 pub use evaluation::{Metric, Outcome};
 pub use explanation::{ConfidenceMap, Explanation, answer_confidence};
