@@ -13,6 +13,6 @@ mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
-pub use origin::Origin;
+pub use origin::{Origin, WordBox};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use question::{Example, Gold, Question, QuestionId, Step};

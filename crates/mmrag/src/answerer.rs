@@ -8,7 +8,7 @@ use mmrag_core::Sampling;
 use mmrag_model::{Adapter, Policy, Precision};
 use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
 use mmrag_task::{PromptStyle, Stage};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::notes::{Keep, Notes};
 use crate::{hub, weights};
@@ -27,7 +27,7 @@ pub(crate) const NEEDED_MODEL_HELP: &str =
     "The model: a folder, or ORG/NAME[@REV] on the Hugging Face hub";
 
 /// Who answers, and within which bounds.
-#[derive(Args, Clone, Debug, Serialize)]
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AnswerArgs {
     /// The model, as [`MODEL_HELP`] says.
     #[arg(long, value_name = "MODEL", help = MODEL_HELP)]

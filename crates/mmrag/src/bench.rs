@@ -4,6 +4,7 @@
 mod answer;
 mod decode;
 mod group;
+mod index;
 mod machine;
 
 use anyhow::Context as _;
@@ -16,6 +17,7 @@ use serde::Serialize;
 pub(crate) use answer::answers;
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
+pub(crate) use index::{IndexSize, index};
 
 /// How often each part is timed.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,10 @@ pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod generate;
+pub(crate) mod index;
 pub(crate) mod model;
 pub(crate) mod pass;
+pub(crate) mod retrieval;
 pub(crate) mod score;
 pub(crate) mod train;
 

@@ -5,14 +5,17 @@
 //! settings here, and nothing below sees a flag.
 
 mod answerer;
+mod asking;
 mod bench;
 mod calibrate;
 mod command;
 mod dataset;
 mod demo;
 mod dev;
+mod embedding;
 mod evaluating;
 mod hub;
+mod ingest;
 mod lessons;
 mod notes;
 mod output;
@@ -59,11 +62,16 @@ enum Command {
     /// Run a pipeline on a data set, or score a prediction file
     #[command(subcommand)]
     Eval(command::eval::EvalCommand),
+    /// Read a folder's files into an index, or bring the index up to date
+    Index(command::index::IndexCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
     /// Make a new small model, or look at a model's folder
     #[command(subcommand)]
     Model(command::model::ModelCommand),
+    /// Read files for another process
+    #[command(name = ingest::WORKER, hide = true)]
+    ReadFiles(command::index::ReadFilesCommand),
 }
 
 #[global_allocator]
@@ -78,8 +86,10 @@ fn main() -> ExitCode {
         Command::Data(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
+        Command::Index(command) => command.run(),
         Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
+        Command::ReadFiles(command) => command.run(),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

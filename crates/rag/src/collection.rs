@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A folder holds `collection.json` (what it is), `words/` (the search engine's files, the documents
-//! among them) and `pictures/` (those that were given as bytes). A commit swaps one file, so a
+//! among them), `pictures/` (those that were given as bytes) and `vectors/` (of the documents that have
+//! been embedded). A commit swaps one file, so a
 //! reader sees all of it or nothing, and a writer that is killed leaves the last commit. One writer
 //! at a time, in whatever process; readers are never held up.
 //!
@@ -15,6 +16,7 @@
 //! that is made from the ids.
 
 mod fields;
+mod lanes;
 mod payload;
 mod record;
 mod search;
@@ -32,6 +34,8 @@ use crate::error::RagError;
 use fields::{Fields, register};
 use payload::Payload;
 
+pub use lanes::{Embedded, Embedder, LaneInfo};
+pub use payload::Lane;
 pub use record::{Fingerprint, Record, SourceFile};
 pub use snapshot::Snapshot;
 pub use writer::Writer;
@@ -39,6 +43,7 @@ pub use writer::Writer;
 const ABOUT: &str = "collection.json";
 const WORDS: &str = "words";
 const PICTURES: &str = "pictures";
+const VECTORS: &str = "vectors";
 /// Rises when the files change their meaning.
 const FORMAT: u32 = 1;
 
@@ -48,8 +53,11 @@ struct About {
     format: u32,
 }
 
-/// A collection in a folder. Many threads may share one.
-pub struct Collection {
+/// A collection in a folder. Many threads may share one, and copies are the same collection.
+#[derive(Clone)]
+pub struct Collection(Arc<Inner>);
+
+struct Inner {
     place: PathBuf,
     index: tantivy::Index,
     reader: IndexReader,
@@ -83,8 +91,8 @@ impl Collection {
     /// When the folder holds none, or one of another format, or one that is damaged.
     pub fn open(place: &Path) -> Result<Self, RagError> {
         check_format(place)?;
-        let mut index = tantivy::Index::open_in_dir(place.join(WORDS))
-            .map_err(RagError::search("open"))?;
+        let mut index =
+            tantivy::Index::open_in_dir(place.join(WORDS)).map_err(RagError::search("open"))?;
         register(&mut index);
         let fields = Fields::of(&index.schema())?;
         let reader = index
@@ -94,12 +102,13 @@ impl Collection {
             .map_err(RagError::search("open"))?;
         let snapshot = Snapshot::take(place, &index, &reader, fields)?;
         let latest = RwLock::new(Arc::new(snapshot));
-        Ok(Self { place: place.to_path_buf(), index, reader, fields, latest })
+        let place = place.to_path_buf();
+        Ok(Self(Arc::new(Inner { place, index, reader, fields, latest })))
     }
 
     /// The folder.
     pub fn place(&self) -> &Path {
-        &self.place
+        &self.0.place
     }
 
     /// The collection as of the last commit, whoever made it. It stays as it is while others
@@ -109,13 +118,14 @@ impl Collection {
     ///
     /// When the files cannot be read.
     pub fn snapshot(&self) -> Result<Arc<Snapshot>, RagError> {
-        let commit = Payload::read(&self.index)?.commit;
-        let latest = Arc::clone(&self.latest.read().expect("no holder of the lock panics"));
+        let Inner { place, index, reader, fields, latest: held } = &*self.0;
+        let commit = Payload::read(index)?.commit;
+        let latest = Arc::clone(&held.read().expect("no holder of the lock panics"));
         if latest.commit() == commit {
             return Ok(latest);
         }
-        let mut latest = self.latest.write().expect("no holder of the lock panics");
-        let fresh = Snapshot::take(&self.place, &self.index, &self.reader, self.fields)?;
+        let mut latest = held.write().expect("no holder of the lock panics");
+        let fresh = Snapshot::take(place, index, reader, *fields)?;
         *latest = Arc::new(fresh);
         Ok(Arc::clone(&latest))
     }
@@ -126,8 +136,7 @@ impl Collection {
     ///
     /// [`RagError::BeingWritten`] when somebody else writes, in this or another process.
     pub fn writer(&self) -> Result<Writer, RagError> {
-        let snapshot = self.snapshot()?;
-        Writer::new(&self.place, &self.index, self.fields, snapshot)
+        Writer::new(self.clone())
     }
 }
 
@@ -152,9 +161,8 @@ fn check_format(place: &Path) -> Result<(), RagError> {
 /// Makes an empty collection. `collection.json` comes last: without it there is none.
 fn create(place: &Path) -> Result<(), RagError> {
     let words = place.join(WORDS);
-    let is_empty = |folder: &Path| {
-        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-    };
+    let is_empty =
+        |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     if place.exists() && !is_empty(place) && !words.is_dir() {
         let reason = "it is there already and is no index".to_owned();
         return Err(RagError::NotAnIndex { path: place.to_path_buf(), reason });

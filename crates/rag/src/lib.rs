@@ -14,23 +14,30 @@ mod error;
 pub mod evaluation;
 pub mod explanation;
 pub mod fakes;
-mod folder;
+mod fused;
 mod index;
 pub mod pipeline;
 pub mod report;
 pub mod retriever;
 pub mod runs;
 pub mod statistics;
+pub mod vectors;
+mod verification;
 mod version;
 mod words;
 
-pub use collection::{Collection, Fingerprint, Record, Snapshot, SourceFile, Writer};
+pub use collection::{
+    Collection, Embedded, Embedder, Fingerprint, Lane, LaneInfo, Record, Snapshot, SourceFile,
+    Writer,
+};
 pub use error::RagError;
 pub use evaluation::{Metric, Outcome};
 pub use explanation::{ConfidenceMap, Explanation, answer_confidence};
+pub use fused::{Fused, fuse};
 pub use index::Index;
 pub use pipeline::{Ask, FilterStage, Names, Opinion, Pipeline, RankStage};
-pub use retriever::{Candidates, Hit, Retriever};
+pub use retriever::{Candidates, Hit, Retriever, Source, SourceRank};
 pub use runs::{ExplanationLog, read_explanations};
+pub use verification::{Again, Finding, Verification, verify};
 pub use version::contents_version;
 pub use words::searched_text;

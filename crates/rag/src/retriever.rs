@@ -51,6 +51,14 @@ pub struct SourceRank {
 pub enum Source {
     /// Words in common, by BM25.
     Bm25,
+    /// Likeness of what is said, by vectors.
+    Dense,
+    /// Likeness of a picture to the question's words, by vectors.
+    Image,
+    /// Likeness of a picture to the question's picture, by vectors.
+    Picture,
+    /// All lists together.
+    Fused,
 }
 
 /// Candidate mode: the documents that come with one question. All of them are hits, those with

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 /// stands in for the bytes.
 pub fn contents_version<D: Borrow<Document>>(documents: &[D]) -> String {
     let mut hash = Sha256::new();
-    documents.iter().for_each(|document| add_document(&mut hash, document.borrow()));
+    for document in documents {
+        add_document(&mut hash, document.borrow());
+    }
     hex(&hash.finalize(), 8)
 }
 

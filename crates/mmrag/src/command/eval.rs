@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::Ended;
 use super::pass::PassCommand;
+use super::retrieval::RetrievalCommand;
 use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::dataset::DatasetArgs;
@@ -29,6 +30,8 @@ pub(crate) enum EvalCommand {
     Pass(PassCommand),
     /// Score a prediction file of a benchmark by its official metrics
     Score(ScoreCommand),
+    /// Say how often an index finds the documents that questions are about
+    Retrieval(RetrievalCommand),
 }
 
 const EXAMPLES: &str = "Example:
@@ -68,6 +71,7 @@ impl EvalCommand {
             Self::Run(command) => command.run(),
             Self::Pass(command) => command.run(),
             Self::Score(command) => command.run(),
+            Self::Retrieval(command) => command.run(),
         }
     }
 }

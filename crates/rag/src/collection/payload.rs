@@ -24,6 +24,32 @@ pub(super) struct Payload {
     /// Files that belong to nothing any more. The next commit removes them, so that who still reads
     /// the state before this one finds them.
     pub(super) leftovers: Vec<String>,
+    /// Vectors of the documents, by who made them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) lanes: Vec<LaneFiles>,
+}
+
+/// The files of one lane of vectors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct LaneFiles {
+    /// What the vectors are of.
+    pub(super) lane: Lane,
+    /// A name of the weights that made them.
+    pub(super) embedder: String,
+    /// Where they were loaded from.
+    pub(super) source: String,
+    /// The files within the collection's folder.
+    pub(super) files: Vec<String>,
+}
+
+/// What vectors are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// What documents say: of pictures, their captions.
+    Text,
+    /// What pictures show.
+    Image,
 }
 
 impl Payload {
@@ -40,11 +66,16 @@ impl Payload {
     }
 
     /// The version of what is committed: 16 hexadecimal digits. The digests are summed, so that it
-    /// does not depend on the order in which documents came.
-    pub(super) fn version(&self) -> String {
+    /// does not depend on the order in which documents came. `embedded` says of each lane how many
+    /// documents have vectors: which have decides what is found.
+    pub(super) fn version(&self, embedded: &[usize]) -> String {
         let mut hash = Sha256::new();
         hash.update(self.documents.to_le_bytes());
         self.sum.iter().for_each(|part| hash.update(part.to_le_bytes()));
+        for (LaneFiles { embedder, .. }, n) in self.lanes.iter().zip(embedded) {
+            hash.update(embedder.as_bytes());
+            hash.update((*n as u64).to_le_bytes());
+        }
         hex(&hash.finalize(), 8)
     }
 

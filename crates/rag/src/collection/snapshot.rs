@@ -10,6 +10,7 @@ use tantivy::schema::{IndexRecordOption, Value as _};
 use tantivy::{DocAddress, DocSet as _, IndexReader, Searcher, TERMINATED, TantivyDocument, Term};
 
 use super::fields::{Fields, place};
+use super::lanes::Lanes;
 use super::payload::{Living, Payload};
 use super::record::{Record, SourceFile, Stored, given_out, own_picture};
 use super::search::{self, Counts};
@@ -27,8 +28,11 @@ pub struct Snapshot {
     searcher: Searcher,
     fields: Fields,
     payload: Payload,
-    /// The documents in the order in which they were put, found when first asked for.
-    order: OnceLock<Vec<DocAddress>>,
+    /// The documents in the order in which they were put, with their numbers; found when first
+    /// asked for.
+    order: OnceLock<Vec<(u64, DocAddress)>>,
+    pub(super) lanes: Lanes,
+    version: String,
 }
 
 impl Snapshot {
@@ -48,7 +52,11 @@ impl Snapshot {
             payload = again;
         }
         let (folder, searcher) = (folder.to_path_buf(), reader.searcher());
-        Ok(Self { folder, searcher, fields, payload, order: OnceLock::new() })
+        let lanes = Lanes::open(&folder, &payload.lanes)?;
+        let (order, version) = (OnceLock::new(), String::new());
+        let mut snapshot = Self { folder, searcher, fields, payload, order, lanes, version };
+        snapshot.version = snapshot.payload.version(&snapshot.embedded()?);
+        Ok(snapshot)
     }
 
     /// How many documents there are.
@@ -83,7 +91,7 @@ impl Snapshot {
     /// When the files cannot be read.
     pub fn list(&self, from: usize, n: usize) -> Result<Vec<Record>, RagError> {
         let order = self.order()?;
-        order.iter().skip(from).take(n).map(|address| self.record(*address)).collect()
+        order.iter().skip(from).take(n).map(|(_, address)| self.record(*address)).collect()
     }
 
     /// The file of this name that was read.
@@ -108,6 +116,34 @@ impl Snapshot {
         }
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(sources)
+    }
+
+    /// Where a document stands among all that share a word with the question. None if it shares
+    /// none, or is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be read.
+    pub fn place_of(
+        &self,
+        question: &Question,
+        id: &DocumentId,
+    ) -> Result<Option<SourceRank>, RagError> {
+        let Some(address) = self.find(self.fields.document_key(id))? else { return Ok(None) };
+        let words_field = self.fields.words;
+        let found =
+            search::find(&self.searcher, words_field, self.counts(), &question.text, self.len())?;
+        let Some(place) = found.addresses.iter().position(|found| *found == address) else {
+            return Ok(None);
+        };
+        // The first ones stand as they are found; beyond, scores are rounded.
+        let near = self.retrieve(question, place + 1)?;
+        if let Some(hit) = near.into_iter().find(|hit| hit.document.id == *id) {
+            return Ok(hit.sources.into_iter().next());
+        }
+        let record = self.record(address)?;
+        let score = found.asked.score(words(&mut analyzer(), &searched_text(&record.document)));
+        Ok(Some(SourceRank { source: Source::Bm25, rank: place + 1, score }))
     }
 
     pub(super) fn payload(&self) -> &Payload {
@@ -160,7 +196,8 @@ impl Snapshot {
         Ok(addresses)
     }
 
-    fn order(&self) -> Result<&[DocAddress], RagError> {
+    /// The living documents' numbers and addresses, by number.
+    pub(super) fn order(&self) -> Result<&[(u64, DocAddress)], RagError> {
         if let Some(order) = self.order.get() {
             return Ok(order);
         }
@@ -172,11 +209,10 @@ impl Snapshot {
             }));
         }
         numbered.sort_unstable();
-        let order = numbered.into_iter().map(|(_, address)| address).collect();
-        Ok(self.order.get_or_init(|| order))
+        Ok(self.order.get_or_init(|| numbered))
     }
 
-    fn record(&self, address: DocAddress) -> Result<Record, RagError> {
+    pub(super) fn record(&self, address: DocAddress) -> Result<Record, RagError> {
         let Stored { record, .. } = parse(&self.stored(address)?)?;
         let document = given_out(&self.folder, record.document);
         Ok(Record { document, ..record })
@@ -215,7 +251,7 @@ impl Retriever for Snapshot {
     }
 
     fn version(&self) -> String {
-        self.payload.version()
+        self.version.clone()
     }
 }
 

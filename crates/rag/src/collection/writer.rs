@@ -1,18 +1,19 @@
 //! Changing a collection.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mmrag_core::{Content, DocumentId, ImageSource};
 use tantivy::directory::error::LockError;
 use tantivy::{IndexWriter, TantivyError};
 
-use super::Snapshot;
 use super::fields::Fields;
 use super::payload::{Living, Payload, digest};
 use super::record::{Record, SourceFile, Stored, absolute, picture_name};
+use super::{Collection, Snapshot};
 use crate::error::RagError;
+use crate::retriever::Retriever as _;
 use crate::version::hex;
 use crate::words::{analyzer, searched_text, words};
 
@@ -22,46 +23,41 @@ const MOST_THREADS: usize = 4;
 
 /// The one who writes to a collection. What is not committed is lost when it is dropped.
 pub struct Writer {
-    folder: PathBuf,
-    writer: IndexWriter,
+    pub(super) collection: Collection,
+    files: IndexWriter,
     fields: Fields,
-    snapshot: Arc<Snapshot>,
-    payload: Payload,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) payload: Payload,
     /// What was put or deleted since the last commit.
     changed: HashMap<DocumentId, Option<Living>>,
     sources: HashMap<String, Option<SourceFile>>,
-    leftovers: Vec<String>,
+    pub(super) leftovers: Vec<String>,
+    /// Files of vectors since it began to write: their names differ.
+    pub(super) vector_files: usize,
 }
 
 impl Writer {
-    pub(super) fn new(
-        folder: &Path,
-        index: &tantivy::Index,
-        fields: Fields,
-        snapshot: Arc<Snapshot>,
-    ) -> Result<Self, RagError> {
+    pub(super) fn new(collection: Collection) -> Result<Self, RagError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        let budget = MEMORY_BYTES * threads;
-        let writer = index.writer_with_num_threads(threads, budget).map_err(|error| match error {
-            TantivyError::LockFailure(LockError::LockBusy, _) => {
-                RagError::BeingWritten { path: folder.to_path_buf() }
-            }
+        let index = &collection.0.index;
+        let taken = || RagError::BeingWritten { path: collection.place().to_path_buf() };
+        let writer = index.writer_with_num_threads(threads, MEMORY_BYTES * threads);
+        let writer = writer.map_err(|error| match error {
+            TantivyError::LockFailure(LockError::LockBusy, _) => taken(),
             other => RagError::search("write")(other),
         })?;
-        // Another writer may have committed between the snapshot and the lock.
-        let payload = Payload::read(index)?;
-        if payload.commit != snapshot.commit() {
-            return Err(RagError::BeingWritten { path: folder.to_path_buf() });
-        }
+        // After the lock is held nobody else commits.
+        let snapshot = collection.snapshot()?;
         Ok(Self {
-            folder: folder.to_path_buf(),
-            writer,
-            fields,
+            files: writer,
+            fields: collection.0.fields,
+            payload: snapshot.payload().clone(),
             snapshot,
-            payload,
+            collection,
             changed: HashMap::new(),
             sources: HashMap::new(),
             leftovers: Vec::new(),
+            vector_files: 0,
         })
     }
 
@@ -90,9 +86,9 @@ impl Writer {
         let json = serde_json::to_string(&stored)
             .map_err(|source| RagError::Json { what: "a document", source })?;
         if before.is_some() {
-            self.writer.delete_term(self.fields.document_key(&id));
+            self.files.delete_term(self.fields.document_key(&id));
         }
-        self.writer
+        self.files
             .add_document(self.fields.document(&stored.record, &json, number))
             .map_err(RagError::search("write"))?;
         let living = Living { digest, words: n_words, picture };
@@ -109,7 +105,7 @@ impl Writer {
     /// When the files cannot be read.
     pub fn delete(&mut self, id: &DocumentId) -> Result<bool, RagError> {
         let Some(before) = self.living(id)? else { return Ok(false) };
-        self.writer.delete_term(self.fields.document_key(id));
+        self.files.delete_term(self.fields.document_key(id));
         self.forget(Some(before));
         self.changed.insert(id.clone(), None);
         Ok(true)
@@ -132,18 +128,33 @@ impl Writer {
             for id in before.documents.iter().filter(|id| !source.documents.contains(id)) {
                 changed += usize::from(self.delete(id)?);
             }
-            self.writer.delete_term(self.fields.source_key(&source.name));
+            self.files.delete_term(self.fields.source_key(&source.name));
         }
         for record in records {
             changed += usize::from(self.put(record)?);
         }
+        self.add_source(source)?;
+        Ok(changed)
+    }
+
+    /// Records of a file that was read that it looks another way, with the same contents.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be written.
+    pub fn touch_source(&mut self, source: SourceFile) -> Result<(), RagError> {
+        self.files.delete_term(self.fields.source_key(&source.name));
+        self.add_source(source)
+    }
+
+    fn add_source(&mut self, source: SourceFile) -> Result<(), RagError> {
         let json = serde_json::to_string(&source)
             .map_err(|source| RagError::Json { what: "a file's record", source })?;
-        self.writer
+        self.files
             .add_document(self.fields.source(&source, &json))
             .map_err(RagError::search("write"))?;
         self.sources.insert(source.name.clone(), Some(source));
-        Ok(changed)
+        Ok(())
     }
 
     /// Deletes all documents that were read from a file, and that it was read. Says how many they
@@ -158,7 +169,7 @@ impl Writer {
         for id in &before.documents {
             deleted += usize::from(self.delete(id)?);
         }
-        self.writer.delete_term(self.fields.source_key(name));
+        self.files.delete_term(self.fields.source_key(name));
         self.sources.insert(name.to_owned(), None);
         Ok(deleted)
     }
@@ -169,22 +180,22 @@ impl Writer {
     /// # Errors
     ///
     /// When the files cannot be written. Then nothing is seen of it.
-    pub fn commit(&mut self, collection: &super::Collection) -> Result<String, RagError> {
+    pub fn commit(&mut self) -> Result<String, RagError> {
         let old = std::mem::take(&mut self.leftovers);
         let removable = std::mem::replace(&mut self.payload.leftovers, old);
         self.payload.commit += 1;
         let text = self.payload.text()?;
-        let mut prepared = self.writer.prepare_commit().map_err(RagError::search("write"))?;
+        let mut prepared = self.files.prepare_commit().map_err(RagError::search("write"))?;
         prepared.set_payload(&text);
         prepared.commit().map_err(RagError::search("write"))?;
         self.changed.clear();
         self.sources.clear();
         for name in removable {
             // What cannot be removed does no harm where it is.
-            let _ = std::fs::remove_file(self.folder.join(name));
+            let _ = std::fs::remove_file(self.collection.place().join(name));
         }
-        self.snapshot = collection.snapshot()?;
-        Ok(self.payload.version())
+        self.snapshot = self.collection.snapshot()?;
+        Ok(self.snapshot.version())
     }
 
     /// Waits until the files that are being put together are, so that they are few.
@@ -193,7 +204,7 @@ impl Writer {
     ///
     /// When they cannot be written.
     pub fn finish(self) -> Result<(), RagError> {
-        self.writer.wait_merging_threads().map_err(RagError::search("write"))
+        self.files.wait_merging_threads().map_err(RagError::search("write"))
     }
 
     /// The file of this name, with what is not committed yet.
@@ -222,15 +233,11 @@ impl Writer {
     }
 
     /// Puts a picture that came as bytes into the folder.
-    fn store_picture(
-        &self,
-        record: &mut Record,
-        number: u64,
-    ) -> Result<Option<String>, RagError> {
+    fn store_picture(&self, record: &mut Record, number: u64) -> Result<Option<String>, RagError> {
         let Content::Image(source) = &mut record.document.content else { return Ok(None) };
         let ImageSource::Bytes(bytes) = source else { return Ok(None) };
         let name = picture_name(number);
-        let path = self.folder.join(&name);
+        let path = self.collection.place().join(&name);
         let parent = path.parent().expect("the name has a folder");
         std::fs::create_dir_all(parent).map_err(RagError::io("make", parent))?;
         let write = || -> std::io::Result<()> {
