@@ -7,12 +7,14 @@
 
 mod document;
 mod engine;
+mod origin;
 mod packed;
 mod prompt;
 mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
+pub use origin::{Origin, WordBox};
 pub use packed::{Packed, Packing, UnpackError};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use question::{Example, Gold, Question, QuestionId, Step};

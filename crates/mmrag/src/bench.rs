@@ -4,6 +4,7 @@
 mod answer;
 mod decode;
 mod group;
+mod index;
 mod machine;
 mod scoring;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub(crate) use answer::{CandidateCount, answers};
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
+pub(crate) use index::{IndexSize, index};
 pub(crate) use scoring::scoring;
 
 /// How often each part is timed.

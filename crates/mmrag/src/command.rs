@@ -12,9 +12,11 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod gate;
 pub(crate) mod generate;
+pub(crate) mod index;
 pub(crate) mod model;
 pub(crate) mod pass;
 pub(crate) mod report;
+pub(crate) mod retrieval;
 pub(crate) mod score;
 pub(crate) mod train;
 

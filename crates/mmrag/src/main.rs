@@ -6,6 +6,7 @@
 
 mod ablation;
 mod answerer;
+mod asking;
 mod bench;
 mod calibrate;
 mod command;
@@ -13,9 +14,11 @@ mod comparing;
 mod dataset;
 mod demo;
 mod dev;
+mod embedding;
 mod evaluating;
 mod host;
 mod hub;
+mod ingest;
 mod lessons;
 mod notes;
 mod output;
@@ -69,11 +72,16 @@ enum Command {
     Eval(command::eval::EvalCommand),
     /// Train and evaluate a matrix of variants, several seeds each
     Ablate(command::ablate::AblateCommand),
+    /// Read a folder's files into an index, or bring the index up to date
+    Index(command::index::IndexCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
     /// Make a new small model, or look at a model's folder
     #[command(subcommand)]
     Model(command::model::ModelCommand),
+    /// Read files for another process
+    #[command(name = ingest::WORKER, hide = true)]
+    ReadFiles(command::index::ReadFilesCommand),
 }
 
 #[global_allocator]
@@ -90,8 +98,10 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Ablate(command) => command.run(),
+        Command::Index(command) => command.run(),
         Command::Ask(command) => command.run(),
         Command::Model(command) => command.run(),
+        Command::ReadFiles(command) => command.run(),
     });
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use mmrag_rag::Explanation;
-use mmrag_rag::explanation::{Candidate, Citation};
+use mmrag_core::Origin;
+use mmrag_rag::explanation::{Candidate, Citation, Verdict};
+use mmrag_rag::{Again, Explanation, Source, Verification};
+
+use crate::asking::WhyNot;
 
 /// The answer with what it rests on; with `every_candidate`, also what became of each document.
 pub(crate) fn explanation(explanation: &Explanation, every_candidate: bool) -> String {
@@ -22,6 +25,7 @@ pub(crate) fn explanation(explanation: &Explanation, every_candidate: bool) -> S
     }
     if every_candidate {
         line(format!("documents ({})", explanation.candidates.len()));
+        line(format!("  {:<10}{:<8}{:<8}{:<14}document", "place", "P", "filter", "found"));
         let mut candidates: Vec<&Candidate> = explanation.candidates.iter().collect();
         candidates.sort_by_key(|c| c.rank.as_ref().map_or(usize::MAX, |rank| rank.position));
         for candidate in candidates {
@@ -46,26 +50,104 @@ fn answer(explanation: &Explanation) -> String {
 
 fn cited(citation: &Citation) -> String {
     let Citation { label, title, modality, quote, .. } = citation;
-    let mut text = format!("  cites [{label}] {} ({modality})", one_line(title));
+    let place = citation.origin.as_ref().map(origin).unwrap_or_default();
+    let mut text = format!("  cites [{label}] {} ({modality}{place})", one_line(title));
     if let Some(quote) = quote {
         let _ = write!(text, ": “{}”", one_line(quote));
     }
     text
 }
 
+/// A row of the table: place and label, P(helps), verdict, how it was found, what it is, and why it
+/// is where it is.
 fn fate(candidate: &Candidate) -> String {
     let place = match &candidate.rank {
-        Some(rank) => format!("{:>3}. [{}]", rank.position, rank.label),
-        None => "   –    ".to_owned(),
+        Some(rank) => format!("{}. [{}]", rank.position, rank.label),
+        None => "–".to_owned(),
     };
     let mark = if candidate.cited { "*" } else { " " };
+    let filter = candidate.filter.as_ref();
+    let p =
+        filter.and_then(|filter| filter.p).map_or_else(|| "–".to_owned(), |p| format!("{p:.3}"));
+    let verdict = match filter.map(|filter| filter.verdict) {
+        Some(Verdict::Keep) => "keep",
+        Some(Verdict::Drop) => "drop",
+        None => "–",
+    };
+    let found: Vec<String> = candidate
+        .retrieval
+        .iter()
+        .map(|found| format!("{} #{} {:.2}", source(found.source), found.rank, found.score))
+        .collect();
     let Candidate { title, modality, .. } = candidate;
-    let mut text = format!("{place:<9}{mark} {} ({modality})", one_line(title));
-    if let Some(p) = candidate.filter.as_ref().and_then(|filter| filter.p) {
-        let _ = write!(text, "  p {p:.2}");
-    }
+    let mut text = format!(
+        "{mark} {place:<10}{p:<8}{verdict:<8}{:<14}{} ({modality}{})",
+        found.join(" "),
+        one_line(title),
+        candidate.origin.as_ref().map(origin).unwrap_or_default(),
+    );
     if let Some(why) = &candidate.dropped_why {
-        let _ = write!(text, "  dropped: {}", one_line(why));
+        let _ = write!(text, "\n{:<42}dropped: {}", "", one_line(why));
+    }
+    if let Some(reason) = candidate.rank.as_ref().and_then(|rank| rank.reason.as_ref()) {
+        let _ = write!(text, "\n{:<42}{}", "", one_line(reason));
+    }
+    text
+}
+
+/// How a document was found, in a word.
+fn source(source: Source) -> &'static str {
+    match source {
+        Source::Bm25 => "words",
+        Source::Dense => "text",
+        Source::Image => "image",
+        Source::Picture => "picture",
+        Source::Fused => "fused",
+        _ => "other",
+    }
+}
+
+/// Where a document was read.
+fn origin(origin: &Origin) -> String {
+    let mut text = format!(", {}", one_line(&origin.source));
+    if let Some(page) = origin.page {
+        let _ = write!(text, ", page {page}");
+    }
+    if let Some(sheet) = &origin.sheet {
+        let _ = write!(text, ", sheet {}", one_line(sheet));
+    }
+    match origin.rows {
+        Some([first, last]) if first == last => {
+            let _ = write!(text, ", line {first}");
+        }
+        Some([first, last]) => {
+            let _ = write!(text, ", lines {first}–{last}");
+        }
+        None => {}
+    }
+    text
+}
+
+/// Whether the answer stands on what it cites.
+pub(crate) fn verification(verification: &Verification) -> String {
+    let mut text = format!("verified  {}", verification.why);
+    let rows =
+        [("what it cites", &verification.without_cited), ("others", &verification.without_others)];
+    for (what, again) in rows {
+        let Some(Again { without, answer, abstained, .. }) = again else { continue };
+        let answer = if *abstained { "no answer".to_owned() } else { one_line(answer) };
+        let n = without.len();
+        let _ = write!(text, "\n  without {what} ({n}): {answer}");
+    }
+    text
+}
+
+/// What became of a document that was asked about.
+pub(crate) fn why_not(why: &WhyNot) -> String {
+    let mut text =
+        format!("why not   {} ({})", one_line(&why.title), one_line(why.document.as_str()));
+    for told in &why.told {
+        let _ = write!(text, "\n  {}", one_line(told));
     }
     text
 }

@@ -26,7 +26,11 @@ pub(crate) fn versions(model: &Path, adapters: &[&Path]) -> anyhow::Result<Value
 
 /// Sixteen hexadecimal digits of a SHA-256 over the names, the sizes, the first and the last
 /// mebibyte of a folder's safetensors files.
-fn version(folder: &Path) -> anyhow::Result<String> {
+///
+/// # Errors
+///
+/// When there are none, or they cannot be read.
+pub(crate) fn version(folder: &Path) -> anyhow::Result<String> {
     let context = || format!("failed to read the weights in {}", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(context)? {

@@ -8,6 +8,7 @@ mod bpe;
 mod check;
 mod config;
 mod cost;
+mod embedder;
 mod encoded;
 mod error;
 mod feature_store;
@@ -36,6 +37,7 @@ pub use config::{
     AttentionBias, Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig,
 };
 pub use cost::{Cost, Shared, Trained};
+pub use embedder::{PictureEmbedder, TextEmbedder};
 pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use merge::merge;

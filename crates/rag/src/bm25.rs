@@ -33,13 +33,36 @@ pub fn rank(question: &str, documents: &[Arc<Document>]) -> Vec<(usize, f64)> {
     let mut ranked: Vec<(usize, f64)> = (0..counted.len()).map(|i| (i, 0.0)).collect();
     for word in &asked {
         let having = counted.iter().filter(|c| c.counts.contains_key(word)).count() as f64;
-        let rarity = (1.0 + (counted.len() as f64 - having + 0.5) / (having + 0.5)).ln();
+        let rarity = rarity(counted.len() as f64, having);
         for (score, document) in ranked.iter_mut().zip(&counted) {
             score.1 += rarity * document.saturated(word, mean_length);
         }
     }
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked
+}
+
+/// How much a word tells that `having` of `documents` documents have: the logarithm above.
+pub(crate) fn rarity(documents: f64, having: f64) -> f64 {
+    (1.0 + (documents - having + 0.5) / (having + 0.5)).ln()
+}
+
+/// The words of a question, with what the collection says of them.
+pub(crate) struct Asked {
+    /// Each word once, with its rarity.
+    pub(crate) words: Vec<(String, f64)>,
+    /// The mean number of words of a document.
+    pub(crate) mean_length: f64,
+}
+
+impl Asked {
+    /// The score of a document with these words.
+    pub(crate) fn score(&self, words: Vec<String>) -> f64 {
+        let counted = Counted::new(words);
+        let part =
+            |(word, rarity): &(String, f64)| rarity * counted.saturated(word, self.mean_length);
+        self.words.iter().map(part).sum()
+    }
 }
 
 struct Counted {

@@ -80,6 +80,26 @@ pub enum RagError {
         /// The question.
         question: QuestionId,
     },
+    /// Somebody else writes to the collection.
+    #[error("write to {}: somebody else does; try again when they are done", path.display())]
+    BeingWritten {
+        /// The collection's folder.
+        path: PathBuf,
+    },
+    /// An embedder failed.
+    #[error("embed")]
+    Embedding {
+        /// What it said.
+        source: EngineError,
+    },
+    /// A question was embedded by something else than the documents.
+    #[error("compare vectors of {found} values with those of the index, which have {expected}")]
+    OtherWidth {
+        /// Values of the question's vector.
+        found: usize,
+        /// Values of the documents'.
+        expected: usize,
+    },
     /// A question came without documents, and the pipeline has no collection to search.
     #[error(
         "find documents for question {question}: it has no candidates and the pipeline has no index"

@@ -5,7 +5,7 @@ mod confidence;
 mod quote;
 mod reasoning;
 
-use mmrag_core::{DocumentId, Modality, Question, QuestionId};
+use mmrag_core::{DocumentId, Modality, Origin, Question, QuestionId};
 use serde::{Deserialize, Serialize};
 
 use crate::retriever::SourceRank;
@@ -105,6 +105,9 @@ pub struct Citation {
     pub quote: Option<String>,
     /// Where the quote begins and ends in that text, cell or caption, in characters.
     pub span: Option<[usize; 2]>,
+    /// Where the document was read. Of a text on a page its boxes are those of the quote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// A document that was found, and what became of it.
@@ -116,6 +119,9 @@ pub struct Candidate {
     pub title: String,
     /// Its kind.
     pub modality: Modality,
+    /// Where it was read, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// How it was found.
     pub retrieval: Vec<SourceRank>,
     /// What the filter said. Absent if there was no filter or it could not read the document.

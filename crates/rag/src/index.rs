@@ -1,24 +1,19 @@
-//! Open mode: a word index over a whole collection, in memory or in a folder.
+//! A word index over documents in memory. [`Collection`](crate::Collection) is the one on disk.
 //!
-//! A folder holds `index.json` (what it is), `documents.jsonl` (the documents, in order),
-//! `pictures/` (those that were given as bytes) and `bm25/` (tantivy's files). It is made under
-//! another name beside its place and moved there when it is whole, so a reader never sees half of
-//! one. The word index has one segment whose documents stand in the order of `documents.jsonl`:
-//! equal scores then come in that order, on every machine.
+//! It has one segment whose documents stand in the order in which they were given: equal scores
+//! then come in that order, on every machine.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use mmrag_core::{Document, DocumentId, Question};
 use tantivy::collector::TopDocs;
-use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
+use tantivy::directory::RamDirectory;
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{IndexReader, TantivyDocument, Term};
 
 use crate::error::RagError;
-use crate::folder;
 use crate::retriever::{Hit, Retriever, hits};
 use crate::version::contents_version;
 use crate::words::{analyzer, distinct_words, searched_text};
@@ -44,49 +39,8 @@ impl Index {
     pub fn in_memory(documents: Vec<Arc<Document>>) -> Result<Self, RagError> {
         check_ids(&documents)?;
         let version = contents_version(&documents);
-        let search = write_words(RamDirectory::create(), &documents)?;
+        let search = write_words(&documents)?;
         Self::over(documents, version, &search)
-    }
-
-    /// Indexes documents into a folder, which appears whole or not at all. An index that was
-    /// there is replaced. Pictures given as bytes are copied in; those given by path stay where
-    /// they are.
-    ///
-    /// # Errors
-    ///
-    /// When two documents have the same id, when the folder holds something that is no index, or
-    /// when it cannot be written.
-    pub fn build(folder: &Path, documents: &[Arc<Document>]) -> Result<Self, RagError> {
-        check_ids(documents)?;
-        let version = contents_version(documents);
-        let making = folder::begin(folder)?;
-        folder::write(making.path(), &version, documents)?;
-        let words = making.path().join(folder::WORDS);
-        std::fs::create_dir(&words).map_err(RagError::io("make", &words))?;
-        let directory = MmapDirectory::open(&words).map_err(RagError::search("make"))?;
-        drop(write_words(directory, documents)?);
-        making.finish()?;
-        Self::open(folder)
-    }
-
-    /// Opens an index that [`Index::build`] made.
-    ///
-    /// # Errors
-    ///
-    /// When the folder holds no index, or one of another format or with missing parts.
-    pub fn open(folder: &Path) -> Result<Self, RagError> {
-        let (version, documents) = folder::read(folder)?;
-        let mut search = tantivy::Index::open_in_dir(folder.join(folder::WORDS))
-            .map_err(RagError::search("open"))?;
-        register(&mut search);
-        let found = Self::over(documents, version, &search)?;
-        let indexed = found.reader.searcher().num_docs();
-        if indexed != found.documents.len() as u64 {
-            let reason =
-                format!("it lists {} documents but indexes {indexed}", found.documents.len());
-            return Err(RagError::NotAnIndex { path: folder.to_path_buf(), reason });
-        }
-        Ok(found)
     }
 
     /// The documents, in the order they were given.
@@ -151,10 +105,7 @@ fn check_ids(documents: &[Arc<Document>]) -> Result<(), RagError> {
     }
 }
 
-fn write_words(
-    directory: impl Into<Box<dyn Directory>>,
-    documents: &[Arc<Document>],
-) -> Result<tantivy::Index, RagError> {
+fn write_words(documents: &[Arc<Document>]) -> Result<tantivy::Index, RagError> {
     let mut schema = Schema::builder();
     let indexing = TextFieldIndexing::default()
         .set_tokenizer(ANALYZER)
@@ -166,7 +117,7 @@ fn write_words(
     let mut writer = tantivy::Index::builder()
         .schema(schema.build())
         .tokenizers(tokenizers)
-        .single_segment_index_writer(directory, BUILD_MEMORY_BYTES)
+        .single_segment_index_writer(RamDirectory::create(), BUILD_MEMORY_BYTES)
         .map_err(RagError::search("make"))?;
     for document in documents {
         let mut words = TantivyDocument::default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mmrag_core::{Document, Question};
+use mmrag_core::{Document, Origin, Question};
 use serde::{Deserialize, Serialize};
 
 use crate::bm25;
@@ -27,6 +27,8 @@ pub trait Retriever: Send + Sync {
 pub struct Hit {
     /// The document.
     pub document: Arc<Document>,
+    /// Where it was read, if that is known.
+    pub origin: Option<Origin>,
     /// Where it stood in each list that was searched.
     pub sources: Vec<SourceRank>,
 }
@@ -49,6 +51,14 @@ pub struct SourceRank {
 pub enum Source {
     /// Words in common, by BM25.
     Bm25,
+    /// Likeness of what is said, by vectors.
+    Dense,
+    /// Likeness of a picture to the question's words, by vectors.
+    Image,
+    /// Likeness of a picture to the question's picture, by vectors.
+    Picture,
+    /// All lists together.
+    Fused,
 }
 
 /// Candidate mode: the documents that come with one question. All of them are hits, those with
@@ -76,6 +86,7 @@ pub(crate) fn hits<'a>(ranked: impl Iterator<Item = (&'a Arc<Document>, f64)>) -
         .enumerate()
         .map(|(i, (document, score))| Hit {
             document: Arc::clone(document),
+            origin: None,
             sources: vec![SourceRank { source: Source::Bm25, rank: i + 1, score }],
         })
         .collect()

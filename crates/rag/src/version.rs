@@ -13,34 +13,44 @@ use sha2::{Digest, Sha256};
 pub fn contents_version<D: Borrow<Document>>(documents: &[D]) -> String {
     let mut hash = Sha256::new();
     for document in documents {
-        let document = document.borrow();
-        add(&mut hash, document.id.as_str().as_bytes());
-        add(&mut hash, document.title.as_bytes());
-        match &document.content {
-            Content::Text(text) => add(&mut hash, text.as_bytes()),
-            Content::Table(table) => {
-                add(&mut hash, table.name.as_bytes());
-                for row in std::iter::once(&table.header).chain(&table.rows) {
-                    hash.update((row.len() as u64).to_le_bytes());
-                    for cell in row {
-                        add(&mut hash, cell.as_bytes());
-                    }
-                }
-            }
-            Content::Image(ImageSource::Bytes(bytes)) => add(&mut hash, bytes),
-            Content::Image(ImageSource::Path(path)) => match std::fs::read(path) {
-                Ok(bytes) => add(&mut hash, &bytes),
-                Err(_) => add(&mut hash, path.as_os_str().as_encoded_bytes()),
-            },
-            Content::Image(ImageSource::Packed(packed)) => {
-                let name = packed.file.file_name().unwrap_or_default();
-                add(&mut hash, name.as_encoded_bytes());
-                hash.update(packed.start.to_le_bytes());
-                hash.update(packed.length.to_le_bytes());
-            }
-        }
+        add_document(&mut hash, document.borrow());
     }
     hex(&hash.finalize(), 8)
+}
+
+/// The SHA-256 over one document, by the same parts.
+pub(crate) fn contents_digest(document: &Document) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    add_document(&mut hash, document);
+    hash.finalize().into()
+}
+
+fn add_document(hash: &mut Sha256, document: &Document) {
+    add(hash, document.id.as_str().as_bytes());
+    add(hash, document.title.as_bytes());
+    match &document.content {
+        Content::Text(text) => add(hash, text.as_bytes()),
+        Content::Table(table) => {
+            add(hash, table.name.as_bytes());
+            for row in std::iter::once(&table.header).chain(&table.rows) {
+                hash.update((row.len() as u64).to_le_bytes());
+                for cell in row {
+                    add(hash, cell.as_bytes());
+                }
+            }
+        }
+        Content::Image(ImageSource::Bytes(bytes)) => add(hash, bytes),
+        Content::Image(ImageSource::Path(path)) => match std::fs::read(path) {
+            Ok(bytes) => add(hash, &bytes),
+            Err(_) => add(hash, path.as_os_str().as_encoded_bytes()),
+        },
+        Content::Image(ImageSource::Packed(packed)) => {
+            let name = packed.file.file_name().unwrap_or_default();
+            add(hash, name.as_encoded_bytes());
+            hash.update(packed.start.to_le_bytes());
+            hash.update(packed.length.to_le_bytes());
+        }
+    }
 }
 
 /// A seed of its own for one purpose and one thing, from the run's seed.
@@ -64,6 +74,18 @@ pub(crate) fn hex(digest: &[u8], bytes: usize) -> String {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text
     })
+}
+
+/// The 32 bytes that stand in hexadecimal.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * i..2 * i + 2)?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 fn add(hash: &mut Sha256, bytes: &[u8]) {

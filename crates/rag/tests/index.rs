@@ -1,11 +1,11 @@
-//! The word index against the plain formula, in memory and in a folder.
+//! The word index in memory against the plain formula.
 
 mod world;
 
 use std::sync::Arc;
 
-use mmrag_core::{Content, Document, ImageSource};
-use mmrag_rag::{Candidates, Index, Retriever, contents_version};
+use mmrag_core::Document;
+use mmrag_rag::{Candidates, Index, Retriever};
 use proptest::prelude::*;
 
 use world::{documents, question, text};
@@ -28,38 +28,6 @@ fn titles_texts_cells_and_captions_are_searched() {
     assert_eq!(first("xylophone"), None);
     assert_eq!(first("\" AND ) title:["), None);
     assert!(found(&index, "Olm", 0).is_empty());
-}
-
-#[test]
-fn a_folder_gives_what_memory_gives() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("olm");
-    let built = Index::build(&path, &documents()).unwrap();
-    let memory = Index::in_memory(documents()).unwrap();
-    let opened = Index::open(&path).unwrap();
-    for index in [&built, &opened] {
-        assert_eq!(index.version(), memory.version());
-        assert_eq!(found(index, "harbour of Olm", 9), found(&memory, "harbour of Olm", 9));
-        assert_eq!(contents_version(index.documents()), contents_version(&documents()));
-    }
-    let Content::Image(ImageSource::Path(picture)) = &opened.documents()[3].content else {
-        panic!("pictures are files");
-    };
-    assert_eq!(std::fs::read(picture).unwrap(), world::PIXEL_PNG);
-    // Nothing is left beside it, and a second build replaces the first.
-    Index::build(&path, &documents()[..2]).unwrap();
-    assert_eq!(Index::open(&path).unwrap().documents().len(), 2);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn what_is_no_index_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("mine.txt"), "keep").unwrap();
-    let check = |error: String| assert!(error.contains("as an index"), "{error}");
-    check(Index::open(folder.path()).map(|_| ()).unwrap_err().to_string());
-    check(Index::build(folder.path(), &documents()).map(|_| ()).unwrap_err().to_string());
-    assert_eq!(std::fs::read_to_string(folder.path().join("mine.txt")).unwrap(), "keep");
 }
 
 #[test]

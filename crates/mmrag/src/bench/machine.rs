@@ -42,6 +42,12 @@ pub(super) fn peak_bytes() -> Option<u64> {
     memory("VmHWM:")
 }
 
+/// The memory that the process has resident now, in bytes; nothing where the system does not tell
+/// it.
+pub(super) fn resident_bytes() -> Option<u64> {
+    memory("VmRSS:")
+}
+
 /// A figure of the process's memory in bytes.
 fn memory(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -4,47 +4,74 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum as _};
-use mmrag_core::{Question, QuestionId};
+use mmrag_core::{Example, ImageSource, Question, QuestionId};
 use mmrag_data::Pool;
-use mmrag_rag::{Explanation, Index};
+use mmrag_rag::{Ask, Collection, Explanation, Index, verify};
 
 use super::Ended;
+use super::index::PLACE;
 use crate::answerer::{AnswerArgs, Answerer};
+use crate::asking::{Asked, Documents, Replay, why_not};
 use crate::dataset::{self, DatasetName, SplitName};
+use crate::embedding::Finder;
 use crate::{output, show};
 
 const EXAMPLES: &str = "Examples:
-  mmrag ask --dataset atlas --data atlas --split test --qid Q --explain
-  mmrag ask \"Which colour has the banner of Toma?\" --dataset atlas --data atlas --split test";
+  mmrag ask \"What is Olm known for?\" --index notes.index --explain
+  mmrag ask \"Whose flag is this?\" --image flag.png --index notes.index --verify
+  mmrag ask \"Who is mayor of Olm?\" --index notes.index --why-not towns.md
+  mmrag ask \"Who is mayor of Olm?\" --index notes.index --json > answer.json
+  mmrag ask --replay answer.json
+  mmrag ask --dataset atlas --data atlas --split test --qid Q --explain";
 
 /// Answers one question and says on what the answer rests.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AskCommand {
     /// The question, answered from the whole collection
-    #[arg(value_name = "QUESTION", required_unless_present = "qid", conflicts_with = "qid")]
+    #[arg(
+        value_name = "QUESTION",
+        required_unless_present_any = ["qid", "replay"],
+        conflicts_with_all = ["qid", "replay"]
+    )]
     question: Option<String>,
+    /// The index to answer from, as `mmrag index` made it; if absent and no data set is named,
+    /// mmrag-index
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["data", "qid"])]
+    index: Option<PathBuf>,
     /// The format of the data set that holds the documents
     #[arg(long, value_enum, default_value = "multimodalqa")]
     dataset: DatasetName,
-    /// The folder of the data set
+    /// The folder of a data set to answer from
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// The part of the data set
     #[arg(long, value_enum, default_value = "dev")]
     split: SplitName,
     /// A question of the data set, answered from the documents that come with it
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "data")]
     qid: Option<String>,
+    /// A picture that belongs to the question; may be given several times
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
     /// How many documents to find for a question of your own
     #[arg(long, value_name = "K", default_value_t = 12)]
     top_k: usize,
     /// Show every document that was seen, and what became of it
     #[arg(long)]
     explain: bool,
+    /// Say what became of this document: its id, or a part of its id or title
+    #[arg(long, value_name = "DOC")]
+    why_not: Vec<String>,
+    /// Ask again without the cited documents, and without as many others
+    #[arg(long)]
+    verify: bool,
     /// Print the whole explanation as JSON
     #[arg(long, conflicts_with = "explain")]
     json: bool,
+    /// Answer again what a file of --json holds, and say whether all is the same but the timings
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["index", "data", "image"])]
+    replay: Option<PathBuf>,
     #[command(flatten)]
     answer: AnswerArgs,
 }
@@ -54,48 +81,129 @@ impl AskCommand {
     ///
     /// # Errors
     ///
-    /// When data set or model cannot be read, or the question is not in it.
+    /// When documents or model cannot be read, or the question is not in the data set; with
+    /// --replay, when the answer is another one.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
-        let policy = self.answer.policy()?;
-        let answerer = Answerer::new(&policy, &self.answer)?;
-        let loaded = dataset::load(self.dataset, &self.data, self.split, Pool::Whole, false)?;
-        let explanation = match (&self.qid, &self.question) {
-            (Some(id), _) => {
-                let example = dataset::find(&loaded.examples, id)?;
-                answerer.with_pipeline(None, self.top_k, |pipeline| {
-                    pipeline.answer(&example.question, Some(&example.candidates))
-                })
-            }
-            (None, Some(text)) => {
-                let index =
-                    Index::in_memory(loaded.documents).context("failed to index the documents")?;
-                let question = own_question(text);
-                answerer.with_pipeline(Some(&index), self.top_k, |pipeline| {
-                    pipeline.answer(&question, None)
-                })
-            }
-            (None, None) => bail!("there is no question"),
+        let Some(file) = &self.replay else {
+            self.print(&self.ask(&self.asking()?)?)?;
+            return Ok(Ended::Done);
         };
-        self.print(&explanation.context("failed to answer")?)?;
+        let before = Asked::read(file)?;
+        let asking = before.replay.clone();
+        let now = self.ask(&asking)?;
+        self.print(&now)?;
+        now.check_same(&before)?;
+        eprintln!("the same as in {}, timings aside", file.display());
         Ok(Ended::Done)
     }
 
-    fn print(&self, explanation: &Explanation) -> anyhow::Result<()> {
-        if self.json {
-            return output::json(explanation);
+    /// What is asked of what, by the arguments.
+    fn asking(&self) -> anyhow::Result<Replay> {
+        let mut index = self.index.clone();
+        if index.is_none() && self.data.is_none() {
+            if !Collection::is_at(PLACE.as_ref()) {
+                bail!(
+                    "failed to find documents: make an index with `mmrag index DIR`, or name one \
+                     with --index, or a data set with --data"
+                );
+            }
+            index = Some(PathBuf::from(PLACE));
         }
-        output::line(&show::explanation(explanation, self.explain))?;
-        if !self.explain
-            && let Some(id) = &self.qid
-        {
+        Ok(Replay {
+            question: self.question.clone(),
+            qid: self.qid.clone(),
+            images: self.image.clone(),
+            index,
+            dataset: self.dataset,
+            data: self.data.clone(),
+            split: self.split,
+            top_k: self.top_k,
+            answer: self.answer.clone(),
+            weights: self.answer.weights()?,
+        })
+    }
+
+    fn ask(&self, asking: &Replay) -> anyhow::Result<Asked> {
+        asking.check_weights()?;
+        let policy = asking.answer.policy()?;
+        let answerer = Answerer::new(&policy, &asking.answer)?;
+        let (documents, example) = documents(asking)?;
+        let question = match &example {
+            Some(example) => example.question.clone(),
+            None => own_question(asking)?,
+        };
+        let candidates = example.as_ref().map(|example| &*example.candidates);
+        let ask = Ask { question: &question, candidates };
+        documents.with_retriever(|retriever| {
+            answerer.with_pipeline(retriever, asking.top_k, |pipeline| {
+                let explanation =
+                    pipeline.answer(&question, candidates).context("failed to answer")?;
+                let verification = self.verify.then(|| verify(pipeline, &ask, &explanation));
+                let verification = verification.transpose().context("failed to ask again")?;
+                let why =
+                    |named: &String| why_not(pipeline, &documents, &question, &explanation, named);
+                let why_not = self.why_not.iter().map(why).collect::<anyhow::Result<Vec<_>>>()?;
+                Ok(Asked { explanation, verification, why_not, replay: asking.clone() })
+            })
+        })
+    }
+
+    fn print(&self, asked: &Asked) -> anyhow::Result<()> {
+        if self.json {
+            return output::json(asked);
+        }
+        output::line(&show::explanation(&asked.explanation, self.explain))?;
+        if let Some(verification) = &asked.verification {
+            output::line(&show::verification(verification))?;
+        }
+        for why in &asked.why_not {
+            output::line(&show::why_not(why))?;
+        }
+        self.advise(&asked.explanation);
+        Ok(())
+    }
+
+    fn advise(&self, explanation: &Explanation) {
+        if self.explain || !self.why_not.is_empty() {
+            return;
+        }
+        if let Some(id) = &self.qid {
             let name = self.dataset.to_possible_value();
             let name = name.as_ref().map_or("", |value| value.get_name());
             eprintln!("(--explain shows every document of {name} question {id})");
+        } else {
+            let n = explanation.candidates.len();
+            eprintln!(
+                "(--explain shows all {n} documents that were found, and what became of each)"
+            );
         }
-        Ok(())
     }
 }
 
-fn own_question(text: &str) -> Question {
-    Question { id: QuestionId::new("ask"), text: text.to_owned(), images: Vec::new() }
+/// What is searched, and the question of the data set if it is one of its own.
+fn documents(asking: &Replay) -> anyhow::Result<(Documents, Option<Example>)> {
+    if let Some(place) = &asking.index {
+        let collection = Collection::open(place).context("failed to open the index")?;
+        let snapshot = collection.snapshot().context("failed to read the index")?;
+        return Ok((Documents::Collection(Finder::new(snapshot)), None));
+    }
+    let data = asking.data.as_ref().context("there are no documents")?;
+    let loaded = dataset::load(asking.dataset, data, asking.split, Pool::Whole, false)?;
+    if let Some(id) = &asking.qid {
+        let example = dataset::find(&loaded.examples, id)?.clone();
+        return Ok((Documents::WithQuestion, Some(example)));
+    }
+    let index = Index::in_memory(loaded.documents).context("failed to index the documents")?;
+    Ok((Documents::Memory(index), None))
+}
+
+fn own_question(asking: &Replay) -> anyhow::Result<Question> {
+    let text = asking.question.clone().context("there is no question")?;
+    for image in &asking.images {
+        if !image.is_file() {
+            bail!("failed to find the picture {}", image.display());
+        }
+    }
+    let images = asking.images.iter().cloned().map(ImageSource::Path).collect();
+    Ok(Question { id: QuestionId::new("ask"), text, images })
 }

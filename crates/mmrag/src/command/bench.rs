@@ -25,6 +25,39 @@ pub(crate) enum BenchCommand {
     Answer(AnswerCommand),
     /// Time the official scoring of a prediction file
     Score(BenchScoreCommand),
+    /// Time an index of drawn documents: making it, and searching it
+    Index(IndexCommand),
+}
+
+/// Times an index. Texts and vectors are drawn.
+#[derive(Args)]
+#[command(after_help = "Example:\n  mmrag bench index --documents 20000 --dimensions 768")]
+pub(crate) struct IndexCommand {
+    /// Documents
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = at_least_one)]
+    documents: usize,
+    /// Values of a vector
+    #[arg(long, value_name = "D", default_value_t = 768, value_parser = at_least_one)]
+    dimensions: usize,
+    /// Questions of each kind
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
+    questions: usize,
+    /// Where the index is made, and kept; if absent, in a folder that is removed
+    #[arg(long, value_name = "PLACE")]
+    out: Option<PathBuf>,
+}
+
+impl IndexCommand {
+    fn run(&self) -> anyhow::Result<Value> {
+        let IndexCommand { documents, dimensions, questions, .. } = *self;
+        let size = bench::IndexSize { documents, dimensions, questions };
+        if let Some(out) = &self.out {
+            anyhow::ensure!(!out.exists(), "{} is there already", out.display());
+            return bench::index(out, size);
+        }
+        let folder = tempfile::tempdir().context("failed to make a folder")?;
+        bench::index(&folder.path().join("index"), size)
+    }
 }
 
 /// Times one group. The prompt is random tokens and pictures of noise, so that any checkpoint's
@@ -166,6 +199,7 @@ impl BenchCommand {
         match self {
             Self::Grpo(command) => output::json(&command.run()?)?,
             Self::Score(command) => output::json(&command.run()?)?,
+            Self::Index(command) => output::json(&command.run()?)?,
             Self::Decode(command) => {
                 let policy = measured(command.model.as_ref(), Precision::Stored)?;
                 let (size, new) = (command.prompt.size(), command.new);

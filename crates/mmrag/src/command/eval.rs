@@ -14,6 +14,7 @@ use super::explain::ExplainCommand;
 use super::gate::GateCommand;
 use super::pass::PassCommand;
 use super::report::ReportCommand;
+use super::retrieval::RetrievalCommand;
 use super::score::ScoreCommand;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::comparing::{read_runs, report_of_run, shown};
@@ -43,6 +44,8 @@ pub(crate) enum EvalCommand {
     Pass(PassCommand),
     /// Score a prediction file of a benchmark by its official metrics
     Score(ScoreCommand),
+    /// Say how often an index finds the documents that questions are about
+    Retrieval(RetrievalCommand),
 }
 
 const EXAMPLES: &str = "Example:
@@ -91,6 +94,7 @@ impl EvalCommand {
             Self::Report(command) => command.run(),
             Self::Pass(command) => command.run(),
             Self::Score(command) => command.run(),
+            Self::Retrieval(command) => command.run(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Answered → explanation.
 
-use mmrag_core::Document;
+use mmrag_core::{Document, Origin};
 use mmrag_task::{NONE, Reply};
 
 use super::{Answered, Pipeline, Replied};
@@ -8,6 +8,7 @@ use crate::explanation::{
     Asked, Candidate, Citation, Explanation, Fallback, FallbackKind, Ranking, ReasoningStep,
     Timings, find_quote, reasoning_steps,
 };
+use crate::retriever::Hit;
 
 /// What a reply says in terms of hits.
 struct Said {
@@ -36,13 +37,14 @@ impl Pipeline<'_> {
         let cited: Vec<usize> = said.citations.iter().map(|label| labels[label - 1]).collect();
         let citations = said.citations.iter().zip(&cited);
         let citations =
-            citations.map(|(label, hit)| citation(*label, document(*hit), &said)).collect();
+            citations.map(|(label, hit)| citation(*label, &retrieved.hits[*hit], &said)).collect();
         let candidates = (0..retrieved.hits.len()).map(|hit| {
             let dropped = filtered.dropped.iter().find(|dropped| dropped.hit == hit);
             Candidate {
                 document: document(hit).id.clone(),
                 title: document(hit).title.clone(),
                 modality: document(hit).modality(),
+                origin: retrieved.hits[hit].origin.as_ref().map(without_words),
                 retrieval: retrieved.hits[hit].sources.clone(),
                 filter: filtered.filtering[hit].clone(),
                 rank: ranking(hit, document(hit), &said, labels),
@@ -128,12 +130,19 @@ fn ranking(hit: usize, document: &Document, said: &Said, labels: &[usize]) -> Op
     Some(Ranking { position, label, reason: step.map(|step| step.text.clone()) })
 }
 
-fn citation(label: usize, document: &Document, said: &Said) -> Citation {
+fn citation(label: usize, hit: &Hit, said: &Said) -> Citation {
+    let document = &*hit.document;
     let about = said.reasoning.iter().filter(|step| step.documents.contains(&document.id));
     let mut repeats: Vec<&str> = items(&said.answer);
     repeats.extend(about.map(|step| step.text.as_str()));
     let quote = find_quote(document, &repeats);
+    let origin = hit.origin.as_ref().map(|origin| {
+        let boxes = quote.as_ref().map(|quote| origin.boxes_of(quote.span)).unwrap_or_default();
+        let whole = without_words(origin);
+        if boxes.is_empty() { whole } else { Origin { boxes, ..whole } }
+    });
     Citation {
+        origin,
         label,
         document: document.id.clone(),
         title: document.title.clone(),
@@ -142,6 +151,11 @@ fn citation(label: usize, document: &Document, said: &Said) -> Citation {
         span: quote.as_ref().map(|quote| quote.span),
         quote: quote.map(|quote| quote.text),
     }
+}
+
+/// An origin to be shown: its words are many, and what is cited of them has boxes.
+fn without_words(origin: &Origin) -> Origin {
+    Origin { words: Vec::new(), ..origin.clone() }
 }
 
 /// The items of a list answer, so that no span runs over two of them.

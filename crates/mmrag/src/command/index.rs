@@ -1,0 +1,244 @@
+//! `mmrag index`: a folder's files into a collection.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use mmrag_rag::{Collection, Lane, Retriever as _};
+use mmrag_read::{Bounds, Options, PAGE_READER};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::Ended;
+use crate::embedding::Loaded;
+use crate::ingest::{Ingest, Summary};
+use crate::{output, stop};
+
+/// Where a collection lies if nothing is said.
+pub(crate) const PLACE: &str = "mmrag-index";
+/// After a change the folder is left alone for so long, because changes come in groups.
+const SETTLE: Duration = Duration::from_millis(500);
+
+const EXAMPLES: &str = "Examples:
+  mmrag index notes
+  mmrag index notes --index notes.index --watch
+  mmrag ask \"What is Olm known for?\" --index notes.index --explain
+
+Pictures (PNG, JPEG, WebP, GIF), Markdown, HTML, text, CSV, XLSX, XLS, ODS, JSON Lines, JSON and PDF
+are read, each in a process that may take so much time and memory and no more. Only what has changed
+is read again, and what is gone is deleted. Rows of JSON are documents: title or name; text, body,
+content, caption or description; id; path or image for a picture beside the file.";
+
+/// Reads the files of a folder into an index, or brings the index up to date.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct IndexCommand {
+    /// The folder, or one file
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Where the index lies; several folders may go into one
+    #[arg(long, value_name = "PLACE", default_value = PLACE)]
+    index: PathBuf,
+    /// Make vectors of what documents say by this encoder: a folder, or ORG/NAME on the Hugging
+    /// Face hub, of the BERT family; kept for later runs. Without it the index is searched by words
+    #[arg(long, value_name = "MODEL")]
+    embedder: Option<PathBuf>,
+    /// Make vectors of what pictures show by this encoder, of the type clip
+    #[arg(long, value_name = "MODEL")]
+    image_embedder: Option<PathBuf>,
+    /// Stay, and read what changes
+    #[arg(long)]
+    watch: bool,
+    /// Fail if a file cannot be read
+    #[arg(long)]
+    strict: bool,
+    /// Print what became of the files as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+/// How files are read.
+#[derive(Args, Clone, Debug)]
+struct ReadingArgs {
+    /// Cut texts into pieces of about so many characters
+    #[arg(long, value_name = "N", default_value_t = 1200)]
+    chunk_chars: usize,
+    /// Let pieces of one text share about so many characters
+    #[arg(long, value_name = "N", default_value_t = 150)]
+    overlap_chars: usize,
+    /// Take what matches this regular expression out of titles, texts and cells
+    #[arg(long, value_name = "REGEX")]
+    leave_out: Option<String>,
+    /// Seconds that reading one file may take
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    max_seconds: u64,
+    /// MB of memory that reading one file may take
+    #[arg(long, value_name = "MB", default_value_t = 2048)]
+    max_memory_mb: u64,
+    /// Read so many files at once; if absent, as many as there are processors
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+impl IndexCommand {
+    /// Reads the folder.
+    ///
+    /// # Errors
+    ///
+    /// When the folder or the index cannot be used; with --strict, when a file cannot be read.
+    pub(crate) fn run(&self) -> anyhow::Result<Ended> {
+        if !self.folder.exists() {
+            bail!("failed to find {}", self.folder.display());
+        }
+        let collection =
+            Collection::open_or_create(&self.index).context("failed to open the index")?;
+        let stop = stop::on_interrupt()?;
+        let ingest = self.ingest(&stop);
+        let embedders = self.embedders(&collection)?;
+        let summary = self.bring_up(&ingest, &collection, &embedders)?;
+        self.tell(&summary)?;
+        if self.watch && !summary.stopped {
+            self.stay(&ingest, &collection, &embedders)?;
+            return Ok(Ended::Done);
+        }
+        if self.strict && !summary.failures.is_empty() {
+            bail!("{} files could not be read whole", summary.failures.len());
+        }
+        Ok(if summary.stopped { Ended::Stopped } else { Ended::Done })
+    }
+
+    /// For each lane the embedder that is named, else the one that the index was embedded by before.
+    fn embedders(&self, collection: &Collection) -> anyhow::Result<Vec<Loaded>> {
+        let lanes = collection.snapshot()?.lanes();
+        let named = [(Lane::Text, &self.embedder), (Lane::Image, &self.image_embedder)];
+        let mut embedders = Vec::new();
+        for (lane, named) in named {
+            let before = lanes.iter().find(|info| info.lane == lane);
+            let before = before.map(|info| PathBuf::from(&info.source));
+            if let Some(named) = named.clone().or(before) {
+                embedders.push(Loaded::new(lane, &named)?);
+            }
+        }
+        Ok(embedders)
+    }
+
+    fn bring_up(
+        &self,
+        ingest: &Ingest,
+        collection: &Collection,
+        embedders: &[Loaded],
+    ) -> anyhow::Result<Summary> {
+        let mut summary = ingest.run(collection, &self.folder)?;
+        let stop = &ingest.stop;
+        for embedder in embedders {
+            embedder.embed_missing(collection, || stop.load(Ordering::SeqCst))?;
+            summary.version = collection.snapshot()?.version();
+            summary.stopped |= stop.load(Ordering::SeqCst);
+        }
+        Ok(summary)
+    }
+
+    fn ingest(&self, stop: &Arc<AtomicBool>) -> Ingest {
+        let reading = &self.reading;
+        Ingest {
+            options: Options {
+                chunk_chars: reading.chunk_chars.max(1),
+                overlap_chars: reading.overlap_chars.min(reading.chunk_chars / 2),
+                leave_out: reading.leave_out.clone(),
+                ..Options::default()
+            },
+            bounds: Bounds { seconds: reading.max_seconds, memory_mb: reading.max_memory_mb },
+            at_once: reading
+                .workers
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            stop: Arc::clone(stop),
+        }
+    }
+
+    fn tell(&self, summary: &Summary) -> anyhow::Result<()> {
+        for failure in &summary.failures {
+            eprintln!("not read: {}: {}", failure.file, failure.why);
+        }
+        if self.json {
+            return output::json(summary);
+        }
+        let Summary { read, unchanged, deleted, changed_documents, seconds, .. } = summary;
+        let rate = summary.bytes as f64 / 1e6 / seconds.max(1e-3);
+        eprintln!(
+            "{read} files read ({rate:.1} MB/s), {unchanged} unchanged, {deleted} gone, {} not read, \
+             {} of other kinds; {changed_documents} documents changed in {seconds:.1} s (pages of PDF \
+             by {PAGE_READER})",
+            summary.failures.len(),
+            summary.other_files,
+        );
+        let Summary { documents, version, .. } = summary;
+        let place = self.index.display();
+        Ok(output::line(&format!("{place}: {documents} documents, version {version}"))?)
+    }
+
+    /// Reads again whenever something changes, until the user stops.
+    fn stay(
+        &self,
+        ingest: &Ingest,
+        collection: &Collection,
+        embedders: &[Loaded],
+    ) -> anyhow::Result<()> {
+        let (_watcher, changes) = watch(&self.folder)?;
+        eprintln!("watching {} (Ctrl-C ends it)", self.folder.display());
+        while !ingest.stop.load(Ordering::SeqCst) {
+            if changes.recv_timeout(SETTLE).is_err() {
+                continue;
+            }
+            while changes.recv_timeout(SETTLE).is_ok() {}
+            match self.bring_up(ingest, collection, embedders) {
+                Ok(summary) if summary.changed_documents > 0 || !summary.failures.is_empty() => {
+                    self.tell(&summary)?;
+                }
+                Ok(_) => {}
+                Err(error) => eprintln!("not brought up to date: {error:#}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says when something under a folder changes, as long as the watcher is kept.
+fn watch(folder: &Path) -> anyhow::Result<(RecommendedWatcher, Receiver<()>)> {
+    let (send, receive) = channel();
+    let told = move |event: notify::Result<notify::Event>| {
+        // Reading a file is no change of it.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = send.send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(told).context("failed to watch for changes")?;
+    watcher
+        .watch(folder, RecursiveMode::Recursive)
+        .with_context(|| format!("failed to watch {}", folder.display()))?;
+    Ok((watcher, receive))
+}
+
+/// Reads files for another process of this program, which bounds what it may take.
+#[derive(Args)]
+pub(crate) struct ReadFilesCommand {
+    /// MB of memory that may be taken
+    #[arg(long)]
+    memory_mb: u64,
+}
+
+impl ReadFilesCommand {
+    /// Reads files until there are no more.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens.
+    pub(crate) fn run(&self) -> anyhow::Result<Ended> {
+        crate::ingest::serve_worker(self.memory_mb)?;
+        Ok(Ended::Done)
+    }
+}

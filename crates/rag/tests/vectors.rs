@@ -1,0 +1,298 @@
+//! What every index of vectors must do, and how vectors live in a collection.
+
+mod world;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use mmrag_core::{Document, Embed, EngineError};
+use mmrag_rag::fakes::HashEmbed;
+use mmrag_rag::vectors::{Flat, Near, Precision, VectorIndex};
+use mmrag_rag::{Collection, Embedder, Fused, Lane, Record, Retriever, Source};
+use proptest::prelude::*;
+
+use world::{documents, question, text};
+
+type Rows = Vec<(u64, Vec<f32>)>;
+
+/// Vectors of unit length that are drawn from a seed.
+fn drawn(seed: u64, n: usize, width: usize) -> Rows {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let row = |i: usize| {
+        let mut row: Vec<f32> = (0..width).map(|_| next()).collect();
+        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-9);
+        row.iter_mut().for_each(|x| *x /= length);
+        (3 * i as u64 + 1, row)
+    };
+    (0..n).map(row).collect()
+}
+
+fn brute(rows: &Rows, query: &[f32], k: usize, keep: &dyn Fn(u64) -> bool) -> Vec<Near> {
+    let dot = |row: &[f32]| row.iter().zip(query).map(|(x, y)| x * y).sum();
+    let mut all: Vec<Near> = rows
+        .iter()
+        .filter(|(number, _)| keep(*number))
+        .map(|(number, row)| Near { number: *number, score: dot(row) })
+        .collect();
+    all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.number.cmp(&b.number)));
+    all.truncate(k);
+    all
+}
+
+/// What every index must do; `tolerance` is how far its scores may lie from the true ones.
+fn conforms(make: &dyn Fn(&Rows) -> Box<dyn VectorIndex>, tolerance: f32) {
+    for (seed, n, width) in [(1, 0, 8), (2, 1, 8), (3, 100, 24), (4, 9000, 16)] {
+        let rows = drawn(seed, n, width);
+        let index = make(&rows);
+        assert_eq!((index.len(), index.width(), index.is_empty()), (n, width, n == 0));
+        let query = &drawn(seed + 100, 1, width)[0].1;
+        for k in [0, 1, 10, n + 5] {
+            let keep = |number: u64| number % 2 == 1;
+            let found = index.search(query, k, &keep);
+            let expected = brute(&rows, query, k, &keep);
+            assert_eq!(found.len(), expected.len(), "{n} rows, {k} wanted");
+            let ids: HashSet<u64> = found.iter().map(|near| near.number).collect();
+            assert_eq!(ids.len(), found.len(), "each is found once");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(keep(found.number));
+                assert!((found.score - expected.score).abs() <= tolerance);
+            }
+            let in_order = |pair: &[Near]| pair[0].score >= pair[1].score;
+            assert!(found.windows(2).all(in_order));
+            assert_eq!(found, index.search(query, k, &keep), "the same again");
+        }
+    }
+}
+
+fn flat(precision: Precision) -> impl Fn(&Rows) -> Box<dyn VectorIndex> {
+    move |rows| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.vec");
+        let width = rows.first().map_or(8, |(_, row)| row.len());
+        Flat::write(&path, width, precision, rows).unwrap();
+        Box::new(Flat::open(&path).unwrap())
+    }
+}
+
+#[test]
+fn half_floats_conform() {
+    conforms(&flat(Precision::F16), 1e-3);
+}
+
+#[test]
+fn whole_numbers_conform() {
+    conforms(&flat(Precision::Int8), 2e-2);
+}
+
+#[test]
+fn equal_scores_come_by_number_and_saved_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.vec");
+    let rows: Rows = [7, 3, 5].map(|number| (number, vec![0.5, -0.25])).to_vec();
+    Flat::write(&path, 2, Precision::F16, &rows).unwrap();
+    let index = Flat::open(&path).unwrap();
+    let found = index.search(&[1.0, 0.0], 2, &|_| true);
+    assert_eq!(found.iter().map(|near| near.number).collect::<Vec<_>>(), [3, 5]);
+    assert_eq!(index.numbers(), [7, 3, 5]);
+    assert_eq!(index.row(1), [0.5, -0.25]);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(Flat::open(&path).is_err());
+    std::fs::write(&path, b"something else, longer than the header of a file with vectors in it..")
+        .unwrap();
+    assert!(Flat::open(&path).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn half_floats_find_what_looking_at_all_finds(seed in 1_u64..999, n in 0_usize..60, k in 0_usize..9) {
+        // Rounded first, so that scores are those of the file.
+        let round = |row: Vec<f32>| row.iter().map(|x| half::f16::from_f32(*x).to_f32()).collect();
+        let rows: Rows = drawn(seed, n, 12).into_iter().map(|(i, row)| (i, round(row))).collect();
+        let query = &drawn(seed + 1000, 1, 12)[0].1;
+        let found = flat(Precision::F16)(&rows).search(query, k, &|_| true);
+        let expected = brute(&rows, query, k, &|_| true);
+        prop_assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            prop_assert!((found.score - expected.score).abs() < 1e-5);
+        }
+    }
+}
+
+const ENGINE: HashEmbed = HashEmbed { width: 64 };
+
+fn embedder(engine: &dyn Embed) -> Embedder<'_> {
+    Embedder { lane: Lane::Text, version: "hash-64", source: "nowhere", engine }
+}
+
+fn filled(place: &Path, documents: &[Arc<Document>]) -> Collection {
+    let collection = Collection::open_or_create(place).unwrap();
+    let mut writer = collection.writer().unwrap();
+    for document in documents {
+        writer.put(Record::new((**document).clone())).unwrap();
+    }
+    writer.commit().unwrap();
+    collection
+}
+
+fn embed_all(collection: &Collection, together: usize) -> usize {
+    let mut writer = collection.writer().unwrap();
+    let mut all = 0;
+    loop {
+        let n = writer.embed(&embedder(&ENGINE), together).unwrap().documents;
+        if n == 0 {
+            return all;
+        }
+        all += n;
+        writer.commit().unwrap();
+    }
+}
+
+fn fused(collection: &Collection) -> Fused<'static> {
+    let snapshot = collection.snapshot().unwrap();
+    Fused { snapshot, engines: vec![(Lane::Text, &ENGINE)] }
+}
+
+#[test]
+fn words_and_vectors_are_put_together_and_each_part_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    let before = collection.snapshot().unwrap().version();
+    assert_eq!(embed_all(&collection, 2), 6);
+    assert_ne!(collection.snapshot().unwrap().version(), before);
+    let fused = fused(&collection);
+    let hits = fused.retrieve(&question("q", "hill town known for cheese"), 3).unwrap();
+    assert_eq!(hits[0].document.id.as_str(), "t-rin");
+    let sources: Vec<Source> = hits[0].sources.iter().map(|source| source.source).collect();
+    assert_eq!(sources, [Source::Bm25, Source::Dense, Source::Fused]);
+    let total: f64 = hits[0].sources[..2].iter().map(|s| 1.0 / (60.0 + s.rank as f64)).sum();
+    assert!((hits[0].sources[2].score - total).abs() < 1e-12);
+    // A document without a word in common is found by its vector alone.
+    assert!(hits.len() == 3);
+}
+
+#[test]
+fn what_changes_is_embedded_again_and_what_goes_is_not_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    // More commits than files are kept: they are put together.
+    let many: Vec<_> = (0..12).map(|i| text(&format!("n{i}"), "", "Nothing here.")).collect();
+    let mut writer = collection.writer().unwrap();
+    for document in &many {
+        writer.put(Record::new((**document).clone())).unwrap();
+    }
+    writer.commit().unwrap();
+    drop(writer);
+    assert_eq!(embed_all(&collection, 1), 18);
+    assert_eq!(embed_all(&collection, 1), 0);
+    let mut writer = collection.writer().unwrap();
+    writer.put(Record::new((*text("t-sea", "Sea", "Now about cheese.")).clone())).unwrap();
+    writer.delete(&documents()[1].id).unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    let asked = question("q", "cheese");
+    let ids = |collection: &Collection| -> Vec<(String, Vec<Source>)> {
+        let hits = fused(collection).retrieve(&asked, 4).unwrap();
+        let told = |hit: &mmrag_rag::Hit| {
+            let sources = hit.sources.iter().map(|source| source.source).collect();
+            (hit.document.id.to_string(), sources)
+        };
+        hits.iter().map(told).collect()
+    };
+    let found = ids(&collection);
+    assert_eq!(found[0], ("t-sea".to_owned(), vec![Source::Bm25, Source::Fused]));
+    assert!(found.iter().all(|(id, _)| id != "t-rin"));
+    assert_eq!(embed_all(&collection, 9), 1);
+    let found = ids(&collection);
+    assert_eq!(found[0], ("t-sea".to_owned(), vec![Source::Bm25, Source::Dense, Source::Fused]));
+    let files = std::fs::read_dir(folder.path().join("c/vectors")).unwrap().count();
+    assert!(files <= 8, "old files go: {files}");
+}
+
+#[test]
+fn other_weights_make_all_vectors_anew_and_other_widths_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    embed_all(&collection, 9);
+    let engine = HashEmbed { width: 32 };
+    let other = Embedder { version: "hash-32", ..embedder(&engine) };
+    let snapshot = collection.snapshot().unwrap();
+    let wrong = Fused { snapshot, engines: vec![(Lane::Text, &engine)] };
+    let error = wrong.retrieve(&question("q", "cheese"), 3).unwrap_err().to_string();
+    assert!(error.contains("32") && error.contains("64"), "{error}");
+    let mut writer = collection.writer().unwrap();
+    assert_eq!(writer.embed(&other, 99).unwrap().documents, 6);
+    writer.commit().unwrap();
+    assert_eq!(collection.snapshot().unwrap().lanes()[0].version, "hash-32");
+}
+
+/// An engine that cannot.
+struct Broken;
+
+impl Embed for Broken {
+    fn width(&self) -> usize {
+        8
+    }
+
+    fn embed_questions(&self, _: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
+        Err(EngineError::new("no"))
+    }
+
+    fn embed_documents(&self, _: &[&Document]) -> Result<Vec<Vec<f32>>, EngineError> {
+        Err(EngineError::new("no"))
+    }
+}
+
+#[test]
+fn an_engine_that_fails_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    let mut writer = collection.writer().unwrap();
+    assert!(writer.embed(&embedder(&Broken), 9).is_err());
+    writer.commit().unwrap();
+    assert!(collection.snapshot().unwrap().lanes().is_empty());
+}
+
+/// An engine that cannot embed one document.
+struct Choosy;
+
+impl Embed for Choosy {
+    fn width(&self) -> usize {
+        ENGINE.width
+    }
+
+    fn embed_questions(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
+        ENGINE.embed_questions(texts)
+    }
+
+    fn embed_documents(&self, documents: &[&Document]) -> Result<Vec<Vec<f32>>, EngineError> {
+        if documents.iter().any(|document| document.id.as_str() == "i-torn") {
+            return Err(EngineError::new("read the picture"));
+        }
+        ENGINE.embed_documents(documents)
+    }
+}
+
+#[test]
+fn a_document_that_cannot_be_embedded_costs_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    let mut writer = collection.writer().unwrap();
+    let embedded = writer.embed(&embedder(&Choosy), 99).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(embedded.documents, 6);
+    assert_eq!(embedded.failures, [(documents()[4].id.clone(), "read the picture".to_owned())]);
+    let snapshot = collection.snapshot().unwrap();
+    assert!(snapshot.without_vectors(Lane::Text, "hash-64", 9).unwrap().is_empty());
+    let query = &ENGINE.embed_questions(&["harbour of olm"]).unwrap()[0];
+    let hits = snapshot.nearest(Lane::Text, Source::Dense, query, 9).unwrap();
+    assert!(hits.iter().all(|hit| hit.document.id.as_str() != "i-torn"));
+}
