@@ -160,20 +160,11 @@ mod tests {
     }
 
     fn texts(pieces: &[Piece]) -> Vec<&str> {
-        let text = |piece: &'_ Piece| match &piece.content {
-            Content::Text(text) => text.as_str() as *const str,
-            _ => panic!("a text gives texts"),
-        };
-        pieces
-            .iter()
-            .map(|piece| {
-                let _ = text(piece);
-                match &piece.content {
-                    Content::Text(text) => text.as_str(),
-                    _ => "",
-                }
-            })
-            .collect()
+        fn text(piece: &Piece) -> Option<&str> {
+            let Content::Text(text) = &piece.content else { return None };
+            Some(text)
+        }
+        pieces.iter().filter_map(text).collect()
     }
 
     #[test]

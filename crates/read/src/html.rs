@@ -45,7 +45,8 @@ const MOST_SPAN: usize = 100;
 pub(crate) fn read(path: &Path, root: &Root, options: &Options) -> Result<Reading, ReadError> {
     let text = decoded(std::fs::read(path)?)?;
     let document = Html::parse_document(&text);
-    let mut page = Page { title: title(&document), ..Page::default() };
+    let mut page = Page::default();
+    page.title = title(&document);
     let mut open = String::new();
     let mut skipped: Option<ego_tree::NodeId> = None;
     for edge in document.tree.root().traverse() {

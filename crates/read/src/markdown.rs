@@ -225,7 +225,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn of(&mut self, at: usize) -> usize {
         if at > self.at {
-            self.line += self.text.as_bytes()[self.at..at].iter().filter(|b| **b == b'\n').count();
+            self.line += self.text[self.at..at].matches('\n').count();
             self.at = at;
         }
         self.line
