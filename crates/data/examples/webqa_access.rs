@@ -4,6 +4,8 @@
 //! the file being holes, so that it takes little of the disk; reads pictures at random; prints
 //! figures; and removes the file.
 
+#![expect(clippy::print_stdout, reason = "the figures are what the example is for")]
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
