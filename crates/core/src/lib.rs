@@ -12,7 +12,7 @@ mod prompt;
 mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
-pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
+pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling, Tell};
 pub use origin::Origin;
 pub use prompt::{Message, Part, Prompt, Role};
 pub use question::{Example, Gold, Question, QuestionId, Step};

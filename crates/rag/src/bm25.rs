@@ -59,9 +59,8 @@ impl Asked {
     /// The score of a document with these words.
     pub(crate) fn score(&self, words: Vec<String>) -> f64 {
         let counted = Counted::new(words);
-        let part = |(word, rarity): &(String, f64)| {
-            rarity * counted.saturated(word, self.mean_length)
-        };
+        let part =
+            |(word, rarity): &(String, f64)| rarity * counted.saturated(word, self.mean_length);
         self.words.iter().map(part).sum()
     }
 }

@@ -83,8 +83,8 @@ impl Collection {
     /// When the folder holds none, or one of another format, or one that is damaged.
     pub fn open(place: &Path) -> Result<Self, RagError> {
         check_format(place)?;
-        let mut index = tantivy::Index::open_in_dir(place.join(WORDS))
-            .map_err(RagError::search("open"))?;
+        let mut index =
+            tantivy::Index::open_in_dir(place.join(WORDS)).map_err(RagError::search("open"))?;
         register(&mut index);
         let fields = Fields::of(&index.schema())?;
         let reader = index
@@ -152,9 +152,8 @@ fn check_format(place: &Path) -> Result<(), RagError> {
 /// Makes an empty collection. `collection.json` comes last: without it there is none.
 fn create(place: &Path) -> Result<(), RagError> {
     let words = place.join(WORDS);
-    let is_empty = |folder: &Path| {
-        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-    };
+    let is_empty =
+        |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     if place.exists() && !is_empty(place) && !words.is_dir() {
         let reason = "it is there already and is no index".to_owned();
         return Err(RagError::NotAnIndex { path: place.to_path_buf(), reason });

@@ -42,12 +42,13 @@ impl Writer {
     ) -> Result<Self, RagError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let budget = MEMORY_BYTES * threads;
-        let writer = index.writer_with_num_threads(threads, budget).map_err(|error| match error {
-            TantivyError::LockFailure(LockError::LockBusy, _) => {
-                RagError::BeingWritten { path: folder.to_path_buf() }
-            }
-            other => RagError::search("write")(other),
-        })?;
+        let writer =
+            index.writer_with_num_threads(threads, budget).map_err(|error| match error {
+                TantivyError::LockFailure(LockError::LockBusy, _) => {
+                    RagError::BeingWritten { path: folder.to_path_buf() }
+                }
+                other => RagError::search("write")(other),
+            })?;
         // Another writer may have committed between the snapshot and the lock.
         let payload = Payload::read(index)?;
         if payload.commit != snapshot.commit() {
@@ -222,11 +223,7 @@ impl Writer {
     }
 
     /// Puts a picture that came as bytes into the folder.
-    fn store_picture(
-        &self,
-        record: &mut Record,
-        number: u64,
-    ) -> Result<Option<String>, RagError> {
+    fn store_picture(&self, record: &mut Record, number: u64) -> Result<Option<String>, RagError> {
         let Content::Image(source) = &mut record.document.content else { return Ok(None) };
         let ImageSource::Bytes(bytes) = source else { return Ok(None) };
         let name = picture_name(number);
