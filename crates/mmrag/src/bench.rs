@@ -5,6 +5,7 @@ mod answer;
 mod decode;
 mod group;
 mod machine;
+mod serve;
 
 use anyhow::Context as _;
 use mmrag_core::{ImageSource, Sampling};
@@ -16,6 +17,8 @@ use serde::Serialize;
 pub(crate) use answer::answers;
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
+pub(crate) use machine::resident_bytes;
+pub(crate) use serve::Load;
 
 /// How often each part is timed.
 #[derive(Clone, Copy, Debug)]

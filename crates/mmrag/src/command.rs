@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod model;
 pub(crate) mod pass;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod train;
 
 /// How a command ended that did not fail.

@@ -20,7 +20,9 @@ mod overlay;
 mod predict;
 mod progress;
 mod published;
+mod remote;
 mod scoring;
+mod server;
 mod settings;
 mod show;
 mod small_model;
@@ -61,6 +63,8 @@ enum Command {
     Eval(command::eval::EvalCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
+    /// Answer questions over HTTP and on a page
+    Serve(Box<command::serve::ServeCommand>),
     /// Make a new small model, or look at a model's folder
     #[command(subcommand)]
     Model(command::model::ModelCommand),
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Ask(command) => command.run(),
+        Command::Serve(command) => command.run(),
         Command::Model(command) => command.run(),
     };
     match ended {

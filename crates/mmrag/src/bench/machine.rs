@@ -38,6 +38,11 @@ pub(super) fn peak_bytes() -> Option<u64> {
     memory("VmHWM:")
 }
 
+/// The memory the process has resident now, in bytes; nothing where the system does not tell it.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    memory("VmRSS:")
+}
+
 /// A figure of the process's memory in bytes.
 fn memory(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

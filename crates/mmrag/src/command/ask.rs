@@ -55,8 +55,8 @@ impl AskCommand {
     ///
     /// When data set or model cannot be read, or the question is not in it.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
-        let policy = self.answer.policy()?;
-        let answerer = Answerer::new(&policy, &self.answer)?;
+        let engine = self.answer.engine()?;
+        let answerer = Answerer::new(&engine, &self.answer)?;
         let loaded = dataset::load(&self.data, self.split)?;
         let explanation = match (&self.qid, &self.question) {
             (Some(id), _) => {

@@ -75,8 +75,8 @@ impl EvalCommand {
 impl RunCommand {
     fn run(&self) -> anyhow::Result<Ended> {
         let stop = stop::on_interrupt()?;
-        let policy = self.answer.policy()?;
-        let answerer = Answerer::new(&policy, &self.answer)?;
+        let engine = self.answer.engine()?;
+        let answerer = Answerer::new(&engine, &self.answer)?;
         let examples = self.dataset.examples(self.questions)?;
         let settings = json!({
             "data": self.dataset.data,
