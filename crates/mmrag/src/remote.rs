@@ -171,7 +171,7 @@ impl RemotePolicy {
         });
         let mut written = wire::Written::default();
         self.connection.stream("chat/completions", &self.body(prompt, more)?, &mut |chunk| {
-            if written.add(&chunk)? {
+            if written.add(&chunk) {
                 tell(index, &written.text());
             }
             Ok(())

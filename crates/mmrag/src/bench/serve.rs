@@ -37,7 +37,7 @@ impl Load {
         let before = self.memory()?;
         let (number, end) = (AtomicUsize::new(0), Instant::now() + self.time);
         let client = || {
-            let agent = self.agent();
+            let agent = Self::agent();
             let mut samples = Vec::new();
             while Instant::now() < end {
                 let n = number.fetch_add(1, Ordering::Relaxed);
@@ -59,9 +59,9 @@ impl Load {
         Ok(summary(self, &samples, [before, after]))
     }
 
-    fn agent(&self) -> ureq::Agent {
+    fn agent() -> ureq::Agent {
         ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(300)))
+            .timeout_global(Some(Duration::from_mins(5)))
             .http_status_as_error(false)
             .build()
             .new_agent()
@@ -94,7 +94,7 @@ impl Load {
 
     /// Bytes that the server holds, as it tells them itself.
     fn memory(&self) -> anyhow::Result<f64> {
-        let mut request = self.agent().get(format!("{}/metrics", self.address));
+        let mut request = Self::agent().get(format!("{}/metrics", self.address));
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }

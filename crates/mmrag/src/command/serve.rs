@@ -1,5 +1,6 @@
 //! `mmrag serve`: questions over HTTP, and a page for people.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -239,7 +240,10 @@ fn greet(at: SocketAddr) -> anyhow::Result<()> {
 fn log(form: LogForm) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,mmrag=info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second start in one process would be a bug of ours; the first log then stays.
     let _ = match form {
         LogForm::Text => log.try_init(),

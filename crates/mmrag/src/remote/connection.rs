@@ -25,7 +25,7 @@ pub(crate) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(300), tries: 4, pause: Duration::from_millis(500) }
+        Self { timeout: Duration::from_mins(5), tries: 4, pause: Duration::from_millis(500) }
     }
 }
 

@@ -116,13 +116,13 @@ pub(super) struct Written {
 
 impl Written {
     /// Takes an event; whether there is more text than before.
-    pub(super) fn add(&mut self, chunk: &Value) -> Result<bool, EngineError> {
-        let Some(choice) = chunk["choices"].get(0) else { return Ok(false) };
+    pub(super) fn add(&mut self, chunk: &Value) -> bool {
+        let Some(choice) = chunk["choices"].get(0) else { return false };
         self.logprobs(choice);
         if let Some(word) = choice["finish_reason"].as_str() {
             self.finish = Some(word.to_owned());
         }
-        Ok(self.take(&choice["delta"]))
+        self.take(&choice["delta"])
     }
 
     fn take(&mut self, said: &Value) -> bool {

@@ -122,12 +122,11 @@ pub(crate) async fn begin(
     asking: Asking,
     count: bool,
 ) -> Result<Asked, ApiError> {
-    let (collection, store) = match asking.documents {
-        Some(_) => (None, None),
-        None => {
-            let (name, store) = app.collections.find(access, asking.collection.as_deref())?;
-            (Some(name), Some(store))
-        }
+    let (collection, store) = if asking.documents.is_some() {
+        (None, None)
+    } else {
+        let (name, store) = app.collections.find(access, asking.collection.as_deref())?;
+        (Some(name), Some(store))
     };
     let limits = app.limits;
     let (tell, events) = unbounded_channel();
@@ -199,7 +198,7 @@ pub(crate) async fn ask(
         return Ok(response);
     }
     let answer = asked.finish().await?;
-    Ok(Json(keep(&app, &access, &told, asked.collection, &answer)).into_response())
+    Ok(Json(keep(&app, &access, &told, asked.collection.as_deref(), &answer)).into_response())
 }
 
 /// Notes what was asked, and puts the answer into the form of a response.
@@ -207,14 +206,14 @@ fn keep(
     app: &Shared,
     access: &Access,
     asking: &Asking,
-    collection: Option<String>,
+    collection: Option<&str>,
     answer: &Answer,
 ) -> Value {
-    let id = app.history.keep(access, asking, collection.as_deref(), answer);
+    let id = app.history.keep(access, asking, collection, answer);
     shown(&id, asking, collection, answer)
 }
 
-fn shown(id: &str, asking: &Asking, collection: Option<String>, answer: &Answer) -> Value {
+fn shown(id: &str, asking: &Asking, collection: Option<&str>, answer: &Answer) -> Value {
     let mut value = json!({ "id": id, "object": "explanation", "collection": collection });
     if let (Value::Object(value), Ok(Value::Object(explanation))) =
         (&mut value, serde_json::to_value(&answer.explanation))
@@ -242,7 +241,7 @@ async fn stream(app: Shared, access: Access, asking: Asking, mut asked: Asked, e
                 events.named("written", &json!({ "reasoning": reasoning, "answer": answer })).await
             }
             Event::Done(answer) => {
-                let shown = keep(&app, &access, &asking, asked.collection.take(), &answer);
+                let shown = keep(&app, &access, &asking, asked.collection.as_deref(), &answer);
                 events.named("done", &shown).await;
                 false
             }

@@ -166,7 +166,7 @@ struct Streaming {
 
 impl Streaming {
     async fn run(mut self, events: Events) {
-        let opening = self.frame.chunk(delta("role", "assistant"), None);
+        let opening = self.frame.chunk(&delta("role", "assistant"), None);
         let mut goes_on = events.plain(&opening).await;
         let (mut reasoning, mut content) = (String::new(), String::new());
         while goes_on {
@@ -207,7 +207,7 @@ impl Streaming {
         let Some(new) = now.strip_prefix(told.as_str()).filter(|new| !new.is_empty()) else {
             return true;
         };
-        let chunk = self.frame.chunk(delta(key, new), None);
+        let chunk = self.frame.chunk(&delta(key, new), None);
         now.clone_into(told);
         events.plain(&chunk).await
     }

@@ -93,7 +93,7 @@ impl ApiError {
         let mut message = format!("failed to {error}");
         let mut source = error.source();
         while let Some(cause) = source {
-            message += &format!(": {cause}");
+            message.extend([": ", &cause.to_string()]);
             source = cause.source();
         }
         tracing::error!(%message, "a request failed");

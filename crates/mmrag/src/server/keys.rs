@@ -4,6 +4,7 @@
 //! slow down requests.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -109,9 +110,13 @@ impl Keys {
 }
 
 fn hash(secret: &str) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(secret.as_bytes()).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
+    hexadecimal(&Sha256::digest(secret.as_bytes()))
+}
+
+/// Bytes as two digits each.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes every write");
         text
     })
 }

@@ -38,7 +38,7 @@ impl Default for Limits {
             documents: 1000,
             top_k: 100,
             question_chars: 10_000,
-            time: Duration::from_secs(120),
+            time: Duration::from_mins(2),
             waiting: 128,
             together: 16,
         }

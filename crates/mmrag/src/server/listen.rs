@@ -54,13 +54,11 @@ pub(crate) fn serve(
         }
         tracing::info!("stopping");
         let _ = stop.send(true);
-        match tokio::time::timeout(LAST_REQUESTS, serving).await {
-            Ok(ended) => ended.context("the server ended")?.context("failed to serve"),
-            Err(_) => {
-                tracing::warn!("requests were cut off: they did not end in time");
-                Ok(())
-            }
+        if let Ok(ended) = tokio::time::timeout(LAST_REQUESTS, serving).await {
+            return ended.context("the server ended")?.context("failed to serve");
         }
+        tracing::warn!("requests were cut off: they did not end in time");
+        Ok(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     // The last holder of the way to the worker: its thread ends once nothing waits.

@@ -70,7 +70,7 @@ impl Given {
 }
 
 impl Judging {
-    fn reward(self, text: String, n_tokens: Option<usize>) -> Reward {
+    fn reward(self, text: &str, n_tokens: Option<usize>) -> Reward {
         let reasons = self.reasoning.unwrap_or(self.stage == StageName::Rank);
         let mode = if reasons { FilterMode::Think } else { FilterMode::Direct };
         let mut stage = match self.stage {
@@ -93,7 +93,7 @@ impl Judging {
             answers: self.answers,
         };
         let score = |tokens: Vec<u32>| {
-            let (text, finish) = (text.clone(), Finish::Stop);
+            let (text, finish) = (text.to_owned(), Finish::Stop);
             let completion = Completion { text, tokens, sampled_logprobs: Vec::new(), finish };
             stage.score(&case, &gold, &completion)
         };
@@ -135,7 +135,7 @@ pub(crate) async fn score(Body(scoring): Body<Scoring>) -> Result<Json<Value>, A
     check_count(scoring.items.len())?;
     let items = in_background(move || {
         let score = |(place, item): (usize, Item)| {
-            let reward = item.mmrag.read(place)?.reward(item.completion, item.n_tokens);
+            let reward = item.mmrag.read(place)?.reward(&item.completion, item.n_tokens);
             Ok(json!({
                 "score": reward.total,
                 "components": components(&reward),
@@ -178,7 +178,7 @@ pub(crate) async fn get_reward(Body(asked): Body<Rewarding>) -> Result<Json<Valu
             |(place, ((query, prompt), label)): (usize, ((String, Option<String>), Given))| {
                 let judging = label.read(place)?;
                 let reply = reply_of(&query, prompt.as_deref(), judging.response_prefix.as_deref());
-                Ok(judging.reward(reply.to_owned(), None))
+                Ok(judging.reward(reply, None))
             };
         rows.map(reward).collect::<Result<Vec<Reward>, ApiError>>()
     })

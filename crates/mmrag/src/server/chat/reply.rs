@@ -46,7 +46,7 @@ pub(super) fn content(explanation: &Explanation) -> Content {
             text.push(' ');
         }
         let start = text.chars().count();
-        text += &format!("[{}]", citation.label);
+        text.extend(["[", &citation.label.to_string(), "]"]);
         spans.push([start, text.chars().count()]);
     }
     Content { text, spans }
@@ -94,7 +94,7 @@ impl Frame {
         })
     }
 
-    pub(super) fn chunk(&self, delta: Value, finish: Option<&str>) -> Value {
+    pub(super) fn chunk(&self, delta: &Value, finish: Option<&str>) -> Value {
         json!({
             "id": self.id,
             "object": "chat.completion.chunk",
@@ -109,13 +109,13 @@ impl Frame {
     /// The last chunk, with citations and explanation.
     pub(super) fn last(&self, asked: &str, answer: &Answer, content: &Content) -> Value {
         let annotations = self.annotations(&answer.explanation, content);
-        let mut chunk = self.chunk(json!({ "annotations": annotations }), Some("stop"));
+        let mut chunk = self.chunk(&json!({ "annotations": annotations }), Some("stop"));
         chunk["mmrag"] = self.extra(asked, answer);
         chunk
     }
 
     pub(super) fn usage(&self, answer: &Answer) -> Value {
-        let mut chunk = self.chunk(json!({}), None);
+        let mut chunk = self.chunk(&json!({}), None);
         chunk["choices"] = json!([]);
         chunk["usage"] = usage(answer);
         chunk
@@ -175,7 +175,7 @@ fn percent_encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded += &format!("%{byte:02X}");
+            encoded.extend(["%", &format!("{byte:02X}")]);
         }
     }
     encoded

@@ -51,7 +51,7 @@ impl Folder {
             }
         };
         let digest = Sha256::digest(&bytes);
-        let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let name = crate::server::keys::hexadecimal(&digest[..16]);
         let ending = image::guess_format(&bytes)
             .ok()
             .and_then(|format| format.extensions_str().first().copied())
@@ -98,7 +98,8 @@ impl Folder {
         self.opinions.push(opinion);
         let made = examples(&self.opinions);
         for (set, rows) in SETS.iter().zip([made.filter, made.rank]) {
-            let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+            let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+            let text = if lines.is_empty() { String::new() } else { lines.join("\n") + "\n" };
             crate::output::file(&self.place.join(set).join("train.jsonl"), &text)?;
         }
         Ok(&self.place)

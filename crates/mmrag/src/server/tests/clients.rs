@@ -1,5 +1,6 @@
 //! The forms of others: OpenAI's, Cohere's, Jina's, vLLM's, TEI's and OpenRLHF's.
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::world::{MAYOR, Setting, app, data_url, get, png, post};
@@ -173,7 +174,6 @@ async fn embeddings_come_as_numbers_or_base64_or_not_at_all() {
     let encoded =
         json!({ "model": "m", "input": ["red house", "sea"], "encoding_format": "base64" });
     let encoded = post(&app, "/v1/embeddings", &encoded).await.good();
-    use base64::Engine as _;
     let text = encoded["data"][0]["embedding"].as_str().unwrap();
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
     let decoded: Vec<f32> =

@@ -295,6 +295,22 @@ async fn a_full_queue_says_when_to_come_back() {
     assert!(metrics.text().contains("mmrag_rejected_total"), "{}", metrics.text());
 }
 
+#[tokio::test]
+async fn requests_that_wait_are_answered_together() {
+    let app = app(Setting { engine: super::slow_engine(), ..Setting::default() });
+    let asked = json!({ "question": MAYOR });
+    for answered in futures(8, || post(&app, "/v1/ask", &asked)).await {
+        assert_eq!(answered.good()["answer"], "Ada Voss");
+    }
+    let metrics = get(&app, "/metrics").await;
+    let figure = |name: &str| -> f64 {
+        let line = metrics.text().lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse().unwrap()
+    };
+    assert_eq!(figure("mmrag_batch_jobs_sum"), 8.0);
+    assert!(figure("mmrag_batch_jobs_count") < 8.0, "each took a batch of its own");
+}
+
 /// Several requests at once.
 async fn futures<F: Future<Output = super::world::Answered>>(
     n: usize,

@@ -192,7 +192,7 @@ fn trace(pipeline: &Pipeline<'_>, job: &AskJob, answered: &Answered<'_>) -> Trac
 fn text_of(prompt: &Prompt) -> String {
     let mut text = String::new();
     for message in &prompt.messages {
-        text += &format!("{}:\n", message.role.as_str());
+        text.extend([message.role.as_str(), ":\n"]);
         for part in &message.parts {
             text += match part {
                 Part::Text(said) => said,
