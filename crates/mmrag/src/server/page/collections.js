@@ -59,8 +59,8 @@ function upload(collection, reload) {
     } catch (error) {
       problem("upload", error);
     }
-    notice(`${added} documents were added to ${collection}.`);
     if (problems.childElementCount === 0) await reload();
+    notice(`${added} documents were added to ${collection}.`);
   };
   const picker = el("input", {
     id: "upload", type: "file", multiple: true, onchange: () => take(picker.files),
