@@ -82,6 +82,9 @@ impl EngineError {
     }
 }
 
+/// Is told what has been written so far: the index of what is being replied to, and the text.
+pub type Tell<'a> = &'a (dyn Fn(usize, &str) + Sync);
+
 /// Continues prompts.
 pub trait Generate: Send + Sync {
     /// For each prompt, `sampling.n` completions, in the prompts' order.
@@ -95,6 +98,28 @@ pub trait Generate: Send + Sync {
         prompts: &[Prompt],
         sampling: &Sampling,
     ) -> Result<Vec<Vec<Completion>>, EngineError>;
+
+    /// As [`generate`](Self::generate), and tells each prompt's first completion while it is being
+    /// written: `tell` is given the prompt's index and the whole text so far, again and again,
+    /// possibly from several threads. Engines that cannot write piece by piece tell it once, whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate); what was told until then counts for nothing.
+    fn generate_telling(
+        &self,
+        prompts: &[Prompt],
+        sampling: &Sampling,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Vec<Completion>>, EngineError> {
+        let completions = self.generate(prompts, sampling)?;
+        for (index, completions) in completions.iter().enumerate() {
+            if let Some(first) = completions.first() {
+                tell(index, &first.text);
+            }
+        }
+        Ok(completions)
+    }
 
     /// Number of tokens the prompt takes, pictures included.
     ///

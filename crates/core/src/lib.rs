@@ -13,7 +13,7 @@ mod prompt;
 mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
-pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling};
+pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling, Tell};
 pub use origin::{Origin, WordBox};
 pub use packed::{Packed, Packing, UnpackError};
 pub use prompt::{Message, Part, Prompt, Role};

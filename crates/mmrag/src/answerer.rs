@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use mmrag_core::Sampling;
+use mmrag_core::{Choose, Generate, Sampling};
 use mmrag_model::{Adapter, Placement, Policy, Precision};
 use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
 use mmrag_task::{PromptStyle, Stage};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::host;
 use crate::notes::{Keep, Notes};
+use crate::remote::RemotePolicy;
 use crate::{hub, weights};
 
 /// What a filter keeps if its folder does not say.
@@ -33,6 +34,11 @@ pub(crate) struct AnswerArgs {
     /// The model, as [`MODEL_HELP`] says.
     #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     pub(crate) model: Option<PathBuf>,
+    /// An engine to ask instead of a local model: the address of an OpenAI-compatible server, as
+    /// `http://127.0.0.1:8000/v1`; --model then names the model there
+    #[arg(long, value_name = "URL", conflicts_with_all = ["filter_adapter", "rank_adapter"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
     /// The filter's adapter; without it and --threshold every document goes to the ranker
     #[arg(long, value_name = "DIR")]
     pub(crate) filter_adapter: Option<PathBuf>,
@@ -58,6 +64,7 @@ impl Default for AnswerArgs {
     fn default() -> Self {
         Self {
             model: None,
+            policy: None,
             filter_adapter: None,
             rank_adapter: None,
             threshold: None,
@@ -92,17 +99,38 @@ impl AnswerArgs {
     ///
     /// When they cannot be read.
     pub(crate) fn weights(&self) -> anyhow::Result<serde_json::Value> {
+        if self.policy.is_some() {
+            return Ok(serde_json::Value::Null);
+        }
         let adapters = [&self.filter_adapter, &self.rank_adapter].into_iter().flatten();
         let adapters: Vec<&Path> = adapters.map(PathBuf::as_path).collect();
         weights::versions(&self.folder()?, &adapters)
+    }
+
+    /// Whom to ask: the remote engine if one is named, else the local model, loaded.
+    ///
+    /// # Errors
+    ///
+    /// As [`policy`](Self::policy), and when the remote engine does not answer.
+    pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
+        let Some(address) = &self.policy else {
+            return Ok(Engine::Local(Box::new(self.policy()?)));
+        };
+        let named = self.model.as_deref().map(|model| model.to_string_lossy().into_owned());
+        let remote = RemotePolicy::connect(address, named.as_deref())
+            .with_context(|| format!("failed to reach the engine {address}"))?;
+        let name = remote.model().to_owned();
+        Ok(Engine::Other { name, engine: Box::new(remote) })
     }
 
     /// Loads the model.
     ///
     /// # Errors
     ///
-    /// When the folder does not hold a model that is built, or one that an adapter does not fit.
+    /// When the folder does not hold a model that is built, or one that an adapter does not fit;
+    /// and when a remote engine is named, which is no model to load.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        ensure!(self.policy.is_none(), "this command needs a local model: leave --policy out");
         let model = self.folder()?;
         for adapter in [&self.filter_adapter, &self.rank_adapter].into_iter().flatten() {
             foresee_adapter(adapter, &model)?;
@@ -111,9 +139,49 @@ impl AnswerArgs {
     }
 }
 
+/// What answers.
+pub(crate) enum Engine {
+    /// A local model.
+    Local(Box<Policy>),
+    /// Anything else that generates and chooses: a remote engine, or a fake.
+    Other {
+        /// What it is called in explanations.
+        name: String,
+        /// It.
+        engine: Box<dyn GenerateAndChoose>,
+    },
+}
+
+/// An engine for both stages.
+pub(crate) trait GenerateAndChoose: Generate + Choose {}
+
+impl<E: Generate + Choose> GenerateAndChoose for E {}
+
+/// What answers, borrowed.
+#[derive(Clone, Copy)]
+pub(crate) enum EngineRef<'p> {
+    Local(&'p Policy),
+    Other { name: &'p str, engine: &'p dyn GenerateAndChoose },
+}
+
+impl<'p> From<&'p Policy> for EngineRef<'p> {
+    fn from(policy: &'p Policy) -> Self {
+        Self::Local(policy)
+    }
+}
+
+impl<'p> From<&'p Engine> for EngineRef<'p> {
+    fn from(engine: &'p Engine) -> Self {
+        match engine {
+            Engine::Local(policy) => Self::Local(policy),
+            Engine::Other { name, engine } => Self::Other { name, engine: &**engine },
+        }
+    }
+}
+
 /// A model with its adapters and everything else a pipeline borrows.
 pub(crate) struct Answerer<'p> {
-    policy: &'p Policy,
+    engine: EngineRef<'p>,
     filter_adapter: Option<Adapter>,
     rank_adapter: Option<Adapter>,
     filter: Option<(Stage, Keep)>,
@@ -132,14 +200,27 @@ impl<'p> Answerer<'p> {
     /// # Errors
     ///
     /// When a folder does not hold what it should.
-    pub(crate) fn new(policy: &'p Policy, arguments: &AnswerArgs) -> anyhow::Result<Self> {
-        let folder = arguments.folder()?;
-        let adapter = |folder: &Option<PathBuf>| {
-            folder.as_deref().map(|folder| load_adapter(folder, policy)).transpose()
+    pub(crate) fn new(
+        engine: impl Into<EngineRef<'p>>,
+        arguments: &AnswerArgs,
+    ) -> anyhow::Result<Self> {
+        let engine = engine.into();
+        let adapter = |folder: &Option<PathBuf>| match (folder, engine) {
+            (None, _) => Ok(None),
+            (Some(folder), EngineRef::Local(policy)) => load_adapter(folder, policy).map(Some),
+            (Some(folder), EngineRef::Other { name, .. }) => {
+                bail!("failed to put {} onto {name}: it is no local model", folder.display())
+            }
         };
         let (filter_adapter, rank_adapter) =
             (adapter(&arguments.filter_adapter)?, adapter(&arguments.rank_adapter)?);
-        let notes = Notes::of(&folder)?;
+        let (notes, model_name) = match engine {
+            EngineRef::Local(_) => {
+                let folder = arguments.folder()?;
+                (Notes::of(&folder)?, arguments.model_name(&folder))
+            }
+            EngineRef::Other { name, .. } => (Notes::default(), name.to_owned()),
+        };
         let notes_of = |adapter: &Option<PathBuf>| match adapter {
             Some(folder) => Notes::of(folder),
             None => Ok(notes.clone()),
@@ -158,7 +239,7 @@ impl<'p> Answerer<'p> {
         let name = |path: &PathBuf| folder_name(path);
         let adapters = [&arguments.filter_adapter, &arguments.rank_adapter];
         Ok(Self {
-            policy,
+            engine,
             filter_adapter,
             rank_adapter,
             filter,
@@ -167,9 +248,14 @@ impl<'p> Answerer<'p> {
             sampling: Sampling::greedy(max_new_tokens),
             max_prompt_tokens: arguments.max_prompt_tokens,
             seed: arguments.seed,
-            model_name: arguments.model_name(&folder),
+            model_name,
             adapter_names: adapters.into_iter().flatten().map(name).collect(),
         })
+    }
+
+    /// What the model is called in explanations.
+    pub(crate) fn model_name(&self) -> &str {
+        &self.model_name
     }
 
     /// Lends a pipeline over the loaded model. Questions without documents are looked up in
@@ -180,31 +266,48 @@ impl<'p> Answerer<'p> {
         top_k: usize,
         use_pipeline: impl FnOnce(&Pipeline<'_>) -> R,
     ) -> R {
-        let chooser = self.policy.with(self.filter_adapter.as_ref());
-        let generator = self.policy.with(self.rank_adapter.as_ref());
+        match self.engine {
+            EngineRef::Local(policy) => {
+                let chooser = policy.with(self.filter_adapter.as_ref());
+                let generator = policy.with(self.rank_adapter.as_ref());
+                use_pipeline(&self.pipeline(retriever, top_k, [&chooser, &generator]))
+            }
+            EngineRef::Other { engine, .. } => {
+                use_pipeline(&self.pipeline(retriever, top_k, [engine, engine]))
+            }
+        }
+    }
+
+    /// The pipeline over the engines of the filter and of the ranker.
+    fn pipeline<'a>(
+        &'a self,
+        retriever: Option<&'a dyn Retriever>,
+        top_k: usize,
+        [chooser, generator]: [&'a dyn GenerateAndChoose; 2],
+    ) -> Pipeline<'a> {
         let filter = self.filter.as_ref().map(|(stage, keep)| FilterStage {
             stage,
-            engine: &chooser,
-            writer: Some(&chooser),
+            engine: chooser,
+            writer: Some(chooser),
             max_new_tokens: verdict_tokens(stage),
             threshold: keep.threshold,
             k_min: keep.k_min,
             k_max: keep.k_max,
         });
-        use_pipeline(&Pipeline {
+        Pipeline {
             retriever,
             top_k,
             filter,
             rank: RankStage {
                 stage: &self.rank,
-                engine: &generator,
+                engine: generator,
                 sampling: &self.sampling,
                 max_prompt_tokens: self.max_prompt_tokens,
             },
             seed: self.seed,
             names: Names { model: &self.model_name, adapters: &self.adapter_names },
             confidence: self.confidence.as_ref(),
-        })
+        }
     }
 }
 

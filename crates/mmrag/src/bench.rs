@@ -7,6 +7,7 @@ mod group;
 mod index;
 mod machine;
 mod scoring;
+mod serve;
 
 use anyhow::Context as _;
 use mmrag_core::{ImageSource, Sampling};
@@ -19,7 +20,9 @@ pub(crate) use answer::{CandidateCount, answers};
 pub(crate) use decode::decode;
 pub(crate) use group::{Training, group};
 pub(crate) use index::{IndexSize, index};
+pub(crate) use machine::resident_bytes;
 pub(crate) use scoring::scoring;
+pub(crate) use serve::Load;
 
 /// How often each part is timed.
 #[derive(Clone, Copy, Debug)]

@@ -18,6 +18,7 @@ pub(crate) mod pass;
 pub(crate) mod report;
 pub(crate) mod retrieval;
 pub(crate) mod score;
+pub(crate) mod serve;
 pub(crate) mod train;
 
 /// How a command ended that did not fail.

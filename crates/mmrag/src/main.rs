@@ -27,8 +27,10 @@ mod predict;
 mod probe;
 mod progress;
 mod published;
+mod remote;
 mod run_settings;
 mod scoring;
+mod server;
 mod settings;
 mod show;
 mod small_model;
@@ -76,6 +78,8 @@ enum Command {
     Index(command::index::IndexCommand),
     /// Answer one question and explain the answer
     Ask(command::ask::AskCommand),
+    /// Answer questions over HTTP and on a page
+    Serve(Box<command::serve::ServeCommand>),
     /// Make a new small model, or look at a model's folder
     #[command(subcommand)]
     Model(command::model::ModelCommand),
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
         Command::Ablate(command) => command.run(),
         Command::Index(command) => command.run(),
         Command::Ask(command) => command.run(),
+        Command::Serve(command) => command.run(),
         Command::Model(command) => command.run(),
         Command::ReadFiles(command) => command.run(),
     });

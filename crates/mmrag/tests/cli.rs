@@ -35,7 +35,7 @@ fn a_build_for_the_cpu_says_so_when_a_gpu_is_asked_for() {
 fn help_names_every_command() {
     let help = mmrag(&["--help"]);
     assert!(help.status.success());
-    for command in ["demo", "data", "train", "index", "ask", "eval", "bench", "model"] {
+    for command in ["demo", "data", "train", "index", "ask", "eval", "bench", "serve", "model"] {
         assert!(stdout(&help).contains(&format!("\n  {command} ")), "{command}");
         assert!(mmrag(&[command, "--help"]).status.success());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use mmrag_core::{Choose, Completion, EngineError, Finish, Generate, Prompt, Sampling};
+use mmrag_core::{Choose, Completion, EngineError, Finish, Generate, Prompt, Sampling, Tell};
 use mmrag_ops::{TokenScores, linear, logprob_head, side_by_side};
 use rayon::prelude::*;
 
@@ -129,6 +129,17 @@ impl<'a> Actor<'a> {
         prompts: &[Encoded],
         sampling: &Sampling,
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
+        self.sample_watched(prompts, sampling, None)
+    }
+
+    /// Draws, and tells each prompt's first completion while it is being written, if that is asked
+    /// for.
+    fn sample_watched(
+        &self,
+        prompts: &[Encoded],
+        sampling: &Sampling,
+        tell: Option<Tell<'_>>,
+    ) -> Result<Vec<Vec<Completion>>, ModelError> {
         let all: Vec<&Encoded> = prompts.iter().collect();
         self.policy.look_at(&all)?;
         let mut batches = vec![];
@@ -139,7 +150,12 @@ impl<'a> Actor<'a> {
             start = end;
         }
         let drawn = side_by_side(&batches, self.policy.device(), |batch| {
-            self.sample_batch(&all[batch.clone()], sampling, batch.start, &mut |_| {})
+            let mut watch = |writings: &[Writing]| {
+                if let Some(tell) = tell {
+                    self.tell_firsts(writings, batch.start, tell);
+                }
+            };
+            self.sample_batch(&all[batch.clone()], sampling, batch.start, &mut watch)
         });
         Ok(drawn.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
@@ -173,6 +189,21 @@ impl<'a> Actor<'a> {
             tell(rest);
         }
         Ok(completion)
+    }
+
+    /// Tells of each prompt's first completion what has been written so far. A character of several
+    /// tokens is no character before its last one, so a text that ends in one has to wait.
+    fn tell_firsts(&self, writings: &[Writing], first_index: usize, tell: Tell<'_>) {
+        let mut told = None;
+        for writing in writings {
+            if told.replace(writing.prompt) == Some(writing.prompt) {
+                continue;
+            }
+            let text = self.completion(writing).text;
+            if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+                tell(first_index + writing.prompt, &text);
+            }
+        }
     }
 
     /// How many prompts, from the first on, make a batch; at least one. It does not depend on the
@@ -463,6 +494,17 @@ impl Generate for Actor<'_> {
     ) -> Result<Vec<Vec<Completion>>, EngineError> {
         let encoded = self.encode_all(prompts)?;
         self.sample(&encoded, sampling).map_err(|e| EngineError::caused_by("generate", e))
+    }
+
+    fn generate_telling(
+        &self,
+        prompts: &[Prompt],
+        sampling: &Sampling,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Vec<Completion>>, EngineError> {
+        let encoded = self.encode_all(prompts)?;
+        let drawn = self.sample_watched(&encoded, sampling, Some(tell));
+        drawn.map_err(|e| EngineError::caused_by("generate", e))
     }
 
     fn count_tokens(&self, prompt: &Prompt) -> Result<usize, EngineError> {

@@ -11,11 +11,11 @@ mod rank;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mmrag_core::{Choose, Document, Generate, Question, Sampling};
+use mmrag_core::{Choose, Document, DocumentId, Generate, Question, Sampling};
 use mmrag_task::{GrammarError, Reply, Stage};
 
 use crate::error::RagError;
-use crate::explanation::{ConfidenceMap, DroppedAt, Explanation, Filtering};
+use crate::explanation::{ConfidenceMap, DroppedAt, Explanation, Filtering, Verdict};
 use crate::retriever::{Candidates, Hit, Retriever};
 
 pub use opinion::Opinion;
@@ -116,6 +116,30 @@ pub struct Filtered<'a> {
     pub dropped: Vec<Dropped>,
     /// How long it took.
     pub filter_ms: f64,
+}
+
+impl Filtered<'_> {
+    /// Keeps a document whatever the filter said of it, because the one who asks wants it shown.
+    /// Whether it is among the hits. It comes first, so that a prompt that is too long loses others.
+    pub fn keep_anyway(&mut self, id: &DocumentId) -> bool {
+        let hits = &self.retrieved.hits;
+        let Some(hit) = hits.iter().position(|hit| hit.document.id == *id) else { return false };
+        let was_read = |dropped: &Dropped| dropped.at != DroppedAt::Read;
+        let is_unreadable = self.dropped.iter().any(|d| d.hit == hit && !was_read(d));
+        if is_unreadable {
+            return true;
+        }
+        self.dropped.retain(|dropped| dropped.hit != hit);
+        self.kept.retain(|kept| *kept != hit);
+        self.kept.insert(0, hit);
+        if let Some(filtering) = &mut self.filtering[hit]
+            && filtering.verdict == Verdict::Drop
+        {
+            filtering.verdict = Verdict::Keep;
+            filtering.why = format!("{}, but it was asked for", filtering.why);
+        }
+        true
+    }
 }
 
 /// A hit that was dropped.

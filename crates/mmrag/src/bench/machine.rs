@@ -42,9 +42,8 @@ pub(super) fn peak_bytes() -> Option<u64> {
     memory("VmHWM:")
 }
 
-/// The memory that the process has resident now, in bytes; nothing where the system does not tell
-/// it.
-pub(super) fn resident_bytes() -> Option<u64> {
+/// The memory the process has resident now, in bytes; nothing where the system does not tell it.
+pub(crate) fn resident_bytes() -> Option<u64> {
     memory("VmRSS:")
 }
 

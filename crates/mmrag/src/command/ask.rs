@@ -125,8 +125,8 @@ impl AskCommand {
 
     fn ask(&self, asking: &Replay) -> anyhow::Result<Asked> {
         asking.check_weights()?;
-        let policy = asking.answer.policy()?;
-        let answerer = Answerer::new(&policy, &asking.answer)?;
+        let engine = asking.answer.engine()?;
+        let answerer = Answerer::new(&engine, &asking.answer)?;
         let (documents, example) = documents(asking)?;
         let question = match &example {
             Some(example) => example.question.clone(),

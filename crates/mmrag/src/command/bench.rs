@@ -1,6 +1,7 @@
 //! `mmrag bench`: how long the parts take, as JSON.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -27,6 +28,8 @@ pub(crate) enum BenchCommand {
     Score(BenchScoreCommand),
     /// Time an index of drawn documents: making it, and searching it
     Index(IndexCommand),
+    /// Let clients at a running server: times, refusals, memory
+    Serve(LoadCommand),
 }
 
 /// Times an index. Texts and vectors are drawn.
@@ -57,6 +60,41 @@ impl IndexCommand {
         }
         let folder = tempfile::tempdir().context("failed to make a folder")?;
         bench::index(&folder.path().join("index"), size)
+    }
+}
+
+/// Lets clients at a server of this machine.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  mmrag bench serve http://127.0.0.1:7878 --clients 64 --seconds 60"
+)]
+pub(crate) struct LoadCommand {
+    /// The server's address
+    #[arg(value_name = "URL")]
+    address: String,
+    /// Its API key; MMRAG_API_KEY if absent
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Clients that ask one question after the other
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    clients: usize,
+    /// For how long
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = at_least_one)]
+    seconds: usize,
+    /// Documents of each question
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = at_least_one)]
+    documents: usize,
+}
+
+impl LoadCommand {
+    fn load(&self) -> bench::Load {
+        bench::Load {
+            address: self.address.trim_end_matches('/').to_owned(),
+            key: self.key.clone().or_else(|| std::env::var("MMRAG_API_KEY").ok()),
+            clients: self.clients,
+            time: Duration::from_secs(self.seconds as u64),
+            documents: self.documents,
+        }
     }
 }
 
@@ -200,6 +238,7 @@ impl BenchCommand {
             Self::Grpo(command) => output::json(&command.run()?)?,
             Self::Score(command) => output::json(&command.run()?)?,
             Self::Index(command) => output::json(&command.run()?)?,
+            Self::Serve(command) => output::json(&command.load().run()?)?,
             Self::Decode(command) => {
                 let policy = measured(command.model.as_ref(), Precision::Stored)?;
                 let (size, new) = (command.prompt.size(), command.new);
@@ -219,8 +258,8 @@ impl BenchCommand {
                     Some(_) => command.answer.clone(),
                     None => AnswerArgs { threshold, ..command.answer.clone() },
                 };
-                let policy = arguments.policy()?;
-                let answerer = Answerer::new(&policy, &arguments)?;
+                let engine = arguments.engine()?;
+                let answerer = Answerer::new(&engine, &arguments)?;
                 let rounds = command.rounds.rounds();
                 let count = CandidateCount { all: command.candidates, images: command.images };
                 output::json(&bench::answers(&answerer, count, rounds)?)?;

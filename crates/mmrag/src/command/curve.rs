@@ -67,8 +67,8 @@ impl CurveCommand {
         );
         ensure!(self.dataset.degrade.is_empty(), "--degrade is for one run; here it is --kinds");
         let stop = stop::on_interrupt()?;
-        let policy = self.answer.policy()?;
-        let answerer = Answerer::new(&policy, &self.answer)?;
+        let engine = self.answer.engine()?;
+        let answerer = Answerer::new(&engine, &self.answer)?;
         let points = self.points();
         if !self.answer_points(&answerer, &points, &stop)? {
             return Ok(Ended::Stopped);

@@ -102,8 +102,8 @@ impl EvalCommand {
 impl RunCommand {
     fn run(&self) -> anyhow::Result<Ended> {
         let stop = stop::on_interrupt()?;
-        let policy = self.answer.policy()?;
-        let answerer = Answerer::new(&policy, &self.answer)?;
+        let engine = self.answer.engine()?;
+        let answerer = Answerer::new(&engine, &self.answer)?;
         let Asked { examples, documents, protocol } = self.dataset.asked(self.questions)?;
         let index = if documents.is_empty() {
             None

@@ -84,8 +84,8 @@ impl ExplainCommand {
             settings.answer.weights()? == settings.weights,
             "the model or an adapter is not the run's own: its weights changed"
         );
-        let policy = settings.answer.policy()?;
-        let answerer = Answerer::new(&policy, &settings.answer)?;
+        let engine = settings.answer.engine()?;
+        let answerer = Answerer::new(&engine, &settings.answer)?;
         let asking = Asking { run, examples: &examples, seed: self.seed, stop: &stop };
         let most = self.questions.unwrap_or(usize::MAX);
         let rows = answerer.with_pipeline(None, 0, |pipeline| {

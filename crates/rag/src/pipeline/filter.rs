@@ -63,15 +63,27 @@ impl FilterStage<'_> {
         let mut filtering = vec![None; retrieved.hits.len()];
         for (i, (&hit, Opinion { p, reply })) in read.iter().zip(held).enumerate() {
             let verdict = if kept.contains(&i) { Verdict::Keep } else { Verdict::Drop };
-            let why = self.why(verdict, p);
+            let judged = self.filtering(verdict, Opinion { p, reply });
             if verdict == Verdict::Drop {
-                dropped.push(Dropped { hit, at: DroppedAt::Filter, why: why.clone() });
+                dropped.push(Dropped { hit, at: DroppedAt::Filter, why: judged.why.clone() });
             }
-            let threshold = self.threshold;
-            filtering[hit] = Some(Filtering { verdict, p, threshold, why, reply });
+            filtering[hit] = Some(judged);
         }
         let kept = kept.into_iter().map(|i| read[i]).collect();
         Ok(Filtered { retrieved, filtering, kept, dropped, filter_ms })
+    }
+
+    /// An opinion with the verdict that came of it, and why.
+    fn filtering(&self, verdict: Verdict, opinion: Opinion) -> Filtering {
+        let Opinion { p, reply } = opinion;
+        let (why, threshold) = (self.why(verdict, p), self.threshold);
+        Filtering { verdict, p, threshold, why, reply }
+    }
+
+    /// What an opinion alone comes to, whatever else there is to keep. No opinion keeps.
+    pub fn alone(&self, opinion: Opinion) -> Filtering {
+        let stays = opinion.p.is_none_or(|p| p >= self.threshold);
+        self.filtering(if stays { Verdict::Keep } else { Verdict::Drop }, opinion)
     }
 
     fn why(&self, verdict: Verdict, p: Option<f64>) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mmrag_core::{Completion, EngineError, Modality, Prompt, Sampling};
+use mmrag_core::{Completion, EngineError, Modality, Prompt, Sampling, Tell};
 use mmrag_task::Case;
 
 use super::filter::shown;
@@ -39,6 +39,16 @@ impl<'a> Pipeline<'a> {
         &self,
         filtered: Vec<Result<Filtered<'a>, RagError>>,
     ) -> Vec<Result<Answered<'a>, RagError>> {
+        self.rank_all_telling(filtered, &|_, _| {})
+    }
+
+    /// As [`rank_all`](Self::rank_all), and tells each reply while it is being written: `tell` is
+    /// given the question's index and the reply so far, as the policy writes it.
+    pub fn rank_all_telling(
+        &self,
+        filtered: Vec<Result<Filtered<'a>, RagError>>,
+        tell: Tell<'_>,
+    ) -> Vec<Result<Answered<'a>, RagError>> {
         let start = Instant::now();
         let fitted: Vec<Result<Fitted, RagError>> =
             filtered.into_iter().map(|filtered| self.fit(filtered?)).collect();
@@ -51,7 +61,7 @@ impl<'a> Pipeline<'a> {
                 (prompt, derived_seed("answer", self.seed, id.as_str()))
             })
             .collect();
-        let completions = self.rank.generate_all(&prompts);
+        let completions = self.rank.generate_all(&prompts, tell);
         let read = fitted.into_iter().zip(completions).map(|(fitted, completion)| {
             let Fitted { filtered, prompt } = fitted?;
             let question = filtered.retrieved.question.id.clone();
@@ -135,10 +145,14 @@ impl RankStage<'_> {
     fn generate_all(
         &self,
         prompts: &[(Option<Prompt>, u64)],
+        tell: Tell<'_>,
     ) -> Vec<Option<Result<Completion, EngineError>>> {
         if self.sampling.temperature == 0.0 {
             let there: Vec<Prompt> = prompts.iter().filter_map(|(p, _)| p.clone()).collect();
-            if let Ok(completions) = self.generate(&there, 0) {
+            let places: Vec<usize> =
+                (0..prompts.len()).filter(|place| prompts[*place].0.is_some()).collect();
+            let tell_there = |index: usize, text: &str| tell(places[index], text);
+            if let Ok(completions) = self.generate(&there, 0, &tell_there) {
                 let mut completions = completions.into_iter();
                 let next = |(prompt, _): &(Option<Prompt>, u64)| {
                     prompt.as_ref().and_then(|_| completions.next()).map(Ok)
@@ -146,21 +160,27 @@ impl RankStage<'_> {
                 return prompts.iter().map(next).collect();
             }
         }
-        let alone = |(prompt, seed): &(Option<Prompt>, u64)| {
-            let completions = self.generate(std::slice::from_ref(prompt.as_ref()?), *seed);
+        let alone = |(place, (prompt, seed)): (usize, &(Option<Prompt>, u64))| {
+            let prompt = std::slice::from_ref(prompt.as_ref()?);
+            let completions = self.generate(prompt, *seed, &|_, text| tell(place, text));
             Some(completions.map(|mut c| c.pop().expect("the number of completions is checked")))
         };
-        prompts.iter().map(alone).collect()
+        prompts.iter().enumerate().map(alone).collect()
     }
 
-    fn generate(&self, prompts: &[Prompt], seed: u64) -> Result<Vec<Completion>, EngineError> {
+    fn generate(
+        &self,
+        prompts: &[Prompt],
+        seed: u64,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Completion>, EngineError> {
         if prompts.is_empty() {
             return Ok(Vec::new());
         }
         let sampling = Sampling { n: 1, seed, ..self.sampling.clone() };
         let completions: Vec<Completion> = self
             .engine
-            .generate(prompts, &sampling)?
+            .generate_telling(prompts, &sampling, tell)?
             .into_iter()
             .filter_map(|completions| completions.into_iter().next())
             .collect();

@@ -1,0 +1,257 @@
+//! `mmrag serve`: questions over HTTP, and a page for people.
+
+use std::io::IsTerminal as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use mmrag_data::Pool;
+use tracing_subscriber::EnvFilter;
+
+use super::Ended;
+use crate::answerer::AnswerArgs;
+use crate::dataset::{self, DatasetName, SplitName};
+use crate::output;
+use crate::server::{
+    Address, App, Collections, DiskStore, Feedback, Guard, History, Keys, Limits, MemoryStore,
+    Metrics, Store, Worker, serve,
+};
+
+/// A document is kept from this probability up, if neither model nor user says.
+const THRESHOLD: f64 = 0.5;
+
+const EXAMPLES: &str = "Examples:
+  mmrag serve --index notes
+  mmrag serve --data atlas --split test
+  mmrag serve key new --api-keys keys.jsonl --name ada
+  mmrag serve --host 0.0.0.0 --api-keys keys.jsonl --data atlas
+  curl http://127.0.0.1:7878/v1/ask -H 'Content-Type: application/json' \\
+      -d '{\"question\": \"Which colour has the banner of Toma?\"}'";
+
+/// Answers questions over HTTP, in OpenAI's, Cohere's and our own form, and on a page.
+#[derive(Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct ServeCommand {
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    serving: Serving,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Keys for those who may ask
+    #[command(subcommand)]
+    Key(KeyTask),
+}
+
+#[derive(Subcommand)]
+enum KeyTask {
+    /// Make a key and print it; the file gets its hash alone
+    New(NewKey),
+}
+
+#[derive(Args)]
+struct NewKey {
+    /// The file of keys
+    #[arg(long, value_name = "FILE")]
+    api_keys: PathBuf,
+    /// Whose key it is
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// A collection that it opens, again for more; all if absent
+    #[arg(long = "collection", value_name = "NAME")]
+    collections: Vec<String>,
+}
+
+#[derive(Args)]
+struct Serving {
+    /// A collection to answer from, as `mmrag index` makes it; made if it is not there. Called by
+    /// its folder's name, or as NAME=PLACE says; again for more
+    #[arg(long = "index", value_name = "PLACE")]
+    indexes: Vec<String>,
+    /// A data set whose documents are one collection, held in memory
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The data set's format
+    #[arg(long, value_enum, default_value = "multimodalqa")]
+    dataset: DatasetName,
+    /// The part of the data set
+    #[arg(long, value_enum, default_value = "dev")]
+    split: SplitName,
+    /// The address to listen on; any but this machine's own needs --api-keys
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+    /// The port; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 7878)]
+    port: u16,
+    /// The file of keys of those who may ask
+    #[arg(long, value_name = "FILE")]
+    api_keys: Option<PathBuf>,
+    /// Where past questions and feedback are kept
+    #[arg(long, value_name = "DIR", default_value = "mmrag-state")]
+    state: PathBuf,
+    /// A folder with training runs and reports for the page to open
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
+    /// Refuse larger bodies, in MiB
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    max_body: usize,
+    /// End a request after so many seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    timeout: u64,
+    /// Let so many requests wait; more are told to come back
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    queue: usize,
+    /// Answer so many waiting requests together
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+    /// The form of the log on stderr; what it says is set by RUST_LOG
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogForm,
+    #[command(flatten)]
+    answer: AnswerArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogForm {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl ServeCommand {
+    /// Serves until it is stopped, or makes a key.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be read, or the address cannot be listened on.
+    pub(crate) fn run(&self) -> anyhow::Result<Ended> {
+        match &self.task {
+            Some(Task::Key(KeyTask::New(key))) => key.make()?,
+            None => self.serving.run()?,
+        }
+        Ok(Ended::Done)
+    }
+}
+
+impl NewKey {
+    fn make(&self) -> anyhow::Result<()> {
+        let open = (!self.collections.is_empty()).then(|| self.collections.clone());
+        let secret = Keys::add(&self.api_keys, &self.name, open)?;
+        output::line(&secret)?;
+        eprintln!(
+            "this is the only time the key is shown; {} has its hash",
+            self.api_keys.display()
+        );
+        Ok(())
+    }
+}
+
+impl Serving {
+    fn run(&self) -> anyhow::Result<()> {
+        log(self.log);
+        let limits = self.limits()?;
+        let guard = match &self.api_keys {
+            Some(path) => Guard::Keys(Keys::read(path)?),
+            None => Guard::Loopback,
+        };
+        let collections = self.collections()?;
+        let metrics = Arc::new(Metrics::new());
+        let mut arguments = self.answer.clone();
+        if arguments.filter_adapter.is_none() {
+            // Without a filter nothing could be said of what is not shown.
+            arguments.threshold = arguments.threshold.or(Some(THRESHOLD));
+        }
+        let engine = arguments.engine()?;
+        let (worker, thread) = Worker::start(engine, arguments, limits, Arc::clone(&metrics))?;
+        let app = App {
+            worker,
+            collections,
+            guard,
+            limits,
+            metrics,
+            history: History::open(Some(&self.state))?,
+            feedback: Feedback::open(Some(self.state.clone()))?,
+            embedder: None,
+            runs: self.runs.clone(),
+        };
+        serve(app, thread, Address { host: self.host, port: self.port }, greet)
+    }
+
+    fn limits(&self) -> anyhow::Result<Limits> {
+        if self.queue == 0 || self.batch == 0 || self.timeout == 0 || self.max_body == 0 {
+            bail!("--queue, --batch, --timeout and --max-body have to be above 0");
+        }
+        Ok(Limits {
+            body_bytes: self.max_body << 20,
+            time: Duration::from_secs(self.timeout),
+            waiting: self.queue,
+            together: self.batch,
+            ..Limits::default()
+        })
+    }
+
+    fn collections(&self) -> anyhow::Result<Collections> {
+        let mut stores: Vec<(String, Arc<dyn Store>)> = Vec::new();
+        for index in &self.indexes {
+            let (name, place) = named_place(index)?;
+            ensure!(
+                stores.iter().all(|(other, _)| *other != name),
+                "two indexes are called {name}"
+            );
+            let store = DiskStore::open_or_create(&place).context("failed to open the index")?;
+            stores.push((name, Arc::new(store)));
+        }
+        if let Some(data) = &self.data {
+            let documents =
+                dataset::load(self.dataset, data, self.split, Pool::Whole, false)?.documents;
+            let name = data.file_name().map_or("data".into(), |name| name.to_string_lossy());
+            let store = MemoryStore::new(documents).context("failed to index the documents")?;
+            stores.push((name.into_owned(), Arc::new(store)));
+        }
+        if stores.is_empty() {
+            let store = MemoryStore::new(Vec::new()).context("failed to make a collection")?;
+            stores.push(("scratch".to_owned(), Arc::new(store)));
+        }
+        Ok(Collections::new(stores))
+    }
+}
+
+/// The name and the folder of `NAME=PLACE`, or of a folder alone.
+fn named_place(index: &str) -> anyhow::Result<(String, PathBuf)> {
+    if let Some((name, place)) = index.split_once('=').filter(|(name, _)| !name.contains('/')) {
+        ensure!(!name.is_empty(), "failed to read --index {index}: it has no name before =");
+        return Ok((name.to_owned(), place.into()));
+    }
+    let place = std::path::absolute(index)?;
+    let name = place
+        .file_name()
+        .with_context(|| format!("failed to name the collection {index}: say NAME={index}"))?;
+    Ok((name.to_string_lossy().into_owned(), place))
+}
+
+/// Tells where the server is.
+fn greet(at: SocketAddr) -> anyhow::Result<()> {
+    output::line(&format!("http://{at}"))?;
+    eprintln!("the page: http://{at}/   OpenAI clients: base_url http://{at}/v1, model mmrag");
+    Ok(())
+}
+
+fn log(form: LogForm) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,mmrag=info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second start in one process would be a bug of ours; the first log then stays.
+    let _ = match form {
+        LogForm::Text => log.try_init(),
+        LogForm::Json => log.json().flatten_event(true).try_init(),
+    };
+}

@@ -1,0 +1,174 @@
+//! `mmrag serve` as a user starts, stops and kills it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// A server on a free port; killed when the test ends.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str], folder: &Path) -> Self {
+        Self::start_logging("warn", arguments, folder)
+    }
+
+    /// Nobody reads the log before the end, so what is logged has to be little.
+    fn start_logging(log: &str, arguments: &[&str], folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mmrag"))
+            .args(["serve", "--port", "0", "--log", "json"])
+            .args(arguments)
+            .current_dir(folder)
+            .env("RUST_LOG", log)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let mut address = String::new();
+        let stdout = child.stdout.as_mut().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut address).expect("the address is text");
+        let address = address.trim().to_owned();
+        if address.is_empty() {
+            let mut told = String::new();
+            child.stderr.take().expect("it is piped").read_to_string(&mut told).unwrap();
+            panic!("the server did not start: {told}");
+        }
+        Self { child, address }
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let sent = ureq::post(format!("{}{path}", self.address)).send_json(body);
+        let mut response = sent.map_err(|error| error.to_string())?;
+        response.body_mut().read_json().map_err(|error| error.to_string())
+    }
+
+    fn get(&self, path: &str) -> Result<Value, String> {
+        let mut response =
+            ureq::get(format!("{}{path}", self.address)).call().map_err(|e| e.to_string())?;
+        response.body_mut().read_json().map_err(|e| e.to_string())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn mmrag(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mmrag"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the command starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("stderr is text")
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_answers_and_ends_in_good_order_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start_logging("mmrag=info", &[], folder.path());
+    let documents = json!(["Toma lies in Hadedu.", "Rin was founded in 1904."]);
+    let asked = json!({ "question": "Where does Toma lie?", "documents": documents });
+    let found = server.post("/v1/ask", &asked).unwrap();
+    assert_eq!(found["candidates"].as_array().unwrap().len(), 2);
+    let id = server.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let mut log = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(server.child.wait().unwrap().success(), "{log}");
+    let lines: Vec<Value> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let request = lines.iter().find(|line| line["message"] == "request").expect("it is logged");
+    assert_eq!((&request["path"], &request["status"]), (&json!("/v1/ask"), &json!(200)));
+    assert!(folder.path().join("mmrag-state/asked.jsonl").is_file());
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--index", "notes"];
+    let mut server = Server::start(&arguments, folder.path());
+    let mut acknowledged = 0;
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            let address = server.address.clone();
+            (0..)
+                .take_while(|n| {
+                    let document = json!({ "id": n.to_string(), "text": format!("Number {n}.") });
+                    let body = json!({ "documents": [document] });
+                    ureq::post(format!("{address}/v1/documents")).send_json(body).is_ok()
+                })
+                .count()
+        });
+        while !folder.path().join("notes/collection.json").is_file() {
+            std::thread::yield_now();
+        }
+        let listed = |path: &str| {
+            ureq::get(format!("{}{path}", server.address))
+                .call()
+                .ok()?
+                .body_mut()
+                .read_to_string()
+                .ok()
+        };
+        // In the middle of adding, wherever that is.
+        while !listed("/v1/documents").is_some_and(|text| text.contains("\"3\"")) {
+            std::thread::yield_now();
+        }
+        let id = server.child.id().to_string();
+        assert!(Command::new("kill").args(["-KILL", &id]).status().unwrap().success());
+        acknowledged = adding.join().unwrap();
+    });
+    server.child.wait().unwrap();
+    assert!(acknowledged >= 4, "{acknowledged}");
+    let next = Server::start(&arguments, folder.path());
+    for n in 0..acknowledged {
+        let found = next.get(&format!("/v1/documents/{n}")).unwrap();
+        assert_eq!(found["text"], format!("Number {n}."));
+    }
+}
+
+#[test]
+fn other_addresses_need_keys_and_keys_are_made_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = mmrag(&["serve", "--host", "0.0.0.0", "--port", "0"], folder.path());
+    assert!(!open.status.success());
+    assert!(stderr(&open).contains("--api-keys"), "{}", stderr(&open));
+    let new = ["serve", "key", "new", "--api-keys", "keys.jsonl", "--name", "ada"];
+    let made = mmrag(&new, folder.path());
+    assert!(made.status.success(), "{}", stderr(&made));
+    let key = String::from_utf8(made.stdout).unwrap();
+    let file = std::fs::read_to_string(folder.path().join("keys.jsonl")).unwrap();
+    assert!(key.starts_with("mmrag-") && !file.contains(key.trim()));
+    assert!(stderr(&mmrag(&new, folder.path())).contains("ada"));
+    let server = Server::start(&["--api-keys", "keys.jsonl"], folder.path());
+    assert!(server.get("/v1/models").unwrap_err().contains("401"));
+    let mut models = ureq::get(format!("{}/v1/models", server.address))
+        .header("authorization", format!("Bearer {}", key.trim()))
+        .call()
+        .unwrap();
+    assert!(models.body_mut().read_to_string().unwrap().contains("mmrag"));
+}
+
+#[test]
+fn a_remote_engine_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let refused = mmrag(&["serve", "--policy", &address], folder.path());
+    assert!(stderr(&refused).contains(&address), "{}", stderr(&refused));
+}
