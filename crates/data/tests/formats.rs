@@ -293,10 +293,10 @@ fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let stored =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::STORE);
     for (name, bytes) in files {
-        writer.start_file(*name, stored).unwrap();
-        writer.write_all(bytes).unwrap();
+        writer.start_file(*name, stored).expect("it fits into memory");
+        writer.write_all(bytes).expect("it fits into memory");
     }
-    writer.finish().unwrap().into_inner()
+    writer.finish().expect("it fits into memory").into_inner()
 }
 
 /// MultimodalQA's smallest files with one picture, the pictures in an archive.
@@ -357,7 +357,9 @@ fn inspection_counts_what_decodes_and_lists_the_rest() {
 
 fn same(loaded: &[Example], again: &[Example]) {
     let bytes_of = |document: &Arc<Document>| match &document.content {
-        Content::Image(source) => Some(picture_bytes(source).unwrap().into_owned()),
+        Content::Image(source) => {
+            Some(picture_bytes(source).expect("the picture is there").into_owned())
+        }
         _ => None,
     };
     assert_eq!(loaded.len(), again.len());

@@ -126,7 +126,7 @@ fn the_order_of_candidates_does_not_tell_what_is_gold() {
         })
         .collect();
     let text = records.join("").trim_end_matches(',').to_owned();
-    folder.put("WebQA_train_val.json", &format!("{{{text}}}"));
+    folder.put("WebQA_train_val.json", format!("{{{text}}}"));
     for example in folder.load(Split::Dev).examples {
         let gold = &example.gold.documents[0];
         places.insert(example.candidates.iter().position(|d| d.id == *gold).unwrap());
@@ -170,7 +170,7 @@ fn both_indexes_and_gzip_read_alike() {
         .collect();
     named.reverse();
     fs::remove_file(folder.path().join("imgs.lineidx")).unwrap();
-    folder.put("imgs.lineidx.new", &named.join("\r\n"));
+    folder.put("imgs.lineidx.new", named.join("\r\n"));
     let path = folder.path().join("WebQA_train_val.json");
     let file = fs::File::create(path.with_extension("json.gz")).unwrap();
     let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
@@ -192,7 +192,7 @@ fn faults_are_told_by_file_and_line() {
     let check = |from: &str, to: &str, n_examples: usize, expected: &[&str]| {
         let folder = Folder::new();
         assert!(TRAIN_VAL.contains(from), "{from}");
-        folder.put("WebQA_train_val.json", &TRAIN_VAL.replacen(from, to, 1));
+        folder.put("WebQA_train_val.json", TRAIN_VAL.replacen(from, to, 1));
         let loaded = folder.load(Split::Dev);
         let told = told(&loaded);
         assert_eq!((loaded.examples.len(), told.len()), (n_examples, expected.len()), "{told:?}");
@@ -271,7 +271,7 @@ fn broken_rows_of_pictures_are_told_by_the_index_s_line() {
     let swap = |folder: &Folder, line: usize, to: &str| {
         let mut lines = index(folder);
         lines[line - 1] = to.to_owned();
-        folder.put("imgs.lineidx", &lines.join("\n"));
+        folder.put("imgs.lineidx", lines.join("\n"));
     };
     let second = |folder: &Folder| index(folder)[1].clone();
     check(
