@@ -24,7 +24,7 @@ fn make_atlas(out: &Path) -> Output {
 fn help_names_every_command() {
     let help = mmrag(&["--help"]);
     assert!(help.status.success());
-    for command in ["demo", "data", "train", "ask", "eval", "bench", "model"] {
+    for command in ["demo", "data", "train", "ablate", "ask", "eval", "bench", "model"] {
         assert!(stdout(&help).contains(&format!("\n  {command} ")), "{command}");
         assert!(mmrag(&[command, "--help"]).status.success());
     }
