@@ -1,14 +1,16 @@
 //! A pipeline over a data set: every question's explanation, written as it is done.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
-use mmrag_core::Example;
+use mmrag_core::{Example, QuestionId};
 use mmrag_rag::report::{Report, ReportExample};
 use mmrag_rag::runs::{EXPLANATIONS_FILE, OUTCOMES_FILE, SETTINGS_FILE, write_outcomes};
 use mmrag_rag::{
-    Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, Retriever, read_explanations,
+    Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, Retriever, contents_version,
+    read_explanations,
 };
 use serde_json::Value;
 
@@ -101,9 +103,12 @@ pub(crate) fn answer_all(
     let mut file = ExplanationLog::open(log).context("failed to open the explanations")?;
     let left: Vec<&Example> =
         examples.iter().filter(|example| !file.is_done(&example.question.id)).collect();
+    let begun: HashSet<&QuestionId> =
+        examples.iter().map(|e| &e.question.id).filter(|id| file.is_done(id)).collect();
     let meter = Meter::new(title, examples.len());
     let mut failed = 0;
-    let brings_documents = pipeline.retriever.is_none();
+    let searched = pipeline.retriever.map(Retriever::version);
+    let brings_documents = searched.is_none();
     meter.at(examples.len() - left.len(), "");
     for batch in left.chunks(AT_ONCE) {
         if stop.load(Ordering::Relaxed) {
@@ -131,7 +136,27 @@ pub(crate) fn answer_all(
         meter.at(file.len().min(examples.len()), "");
     }
     ensure!(failed == 0, "failed to answer {failed} of {} questions", examples.len());
-    in_order(examples, read_explanations(log).context("failed to read the explanations")?).map(Some)
+    let all = read_explanations(log).context("failed to read the explanations")?;
+    let explanations = in_order(examples, all)?;
+    for (example, explanation) in examples.iter().zip(&explanations) {
+        let id = &example.question.id;
+        ensure!(
+            !begun.contains(id) || is_over(explanation, example, searched.as_deref()),
+            "failed to go on in {}: question {id} was answered over other documents than it has \
+             now; use another folder",
+            log.display()
+        );
+    }
+    Ok(Some(explanations))
+}
+
+/// Whether an explanation is of the documents that are searched, or else of the example's own.
+fn is_over(explanation: &Explanation, example: &Example, searched: Option<&str>) -> bool {
+    if let Some(version) = searched {
+        return explanation.index_version == version;
+    }
+    let documents: Vec<&mmrag_core::Document> = example.candidates.iter().map(|d| &**d).collect();
+    explanation.index_version == contents_version(&documents)
 }
 
 fn in_order(examples: &[Example], all: Vec<Explanation>) -> anyhow::Result<Vec<Explanation>> {

@@ -35,7 +35,9 @@ fn a_build_for_the_cpu_says_so_when_a_gpu_is_asked_for() {
 fn help_names_every_command() {
     let help = mmrag(&["--help"]);
     assert!(help.status.success());
-    for command in ["demo", "data", "train", "index", "ask", "eval", "bench", "serve", "model"] {
+    let commands =
+        ["demo", "data", "train", "ablate", "index", "ask", "eval", "bench", "serve", "model"];
+    for command in commands {
         assert!(stdout(&help).contains(&format!("\n  {command} ")), "{command}");
         assert!(mmrag(&[command, "--help"]).status.success());
     }

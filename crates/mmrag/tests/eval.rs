@@ -72,6 +72,16 @@ fn runs_are_compared_judged_and_reported() {
     refused(at, "eval gate a --min bleu=1", 2, "there are answer_em");
     refused(at, "eval gate a", 2, "no bound");
 
+    // A run is not gone on with over other documents: here every picture has a byte more.
+    let pictures = at.join("atlas/final_dataset_images");
+    for picture in std::fs::read_dir(&pictures).unwrap() {
+        let path = picture.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.push(0);
+        std::fs::write(path, bytes).unwrap();
+    }
+    refused(at, &format!("{RUN} --out a"), 1, "answered over other documents");
+
     std::fs::rename(at.join("atlas"), at.join("moved")).unwrap();
     refused(at, "eval report a --out lost.html", 0, "documents are shown by title");
     done(at, "eval report a --out found.html --data moved");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::examples::ReportExample;
-use super::markup::{escaped, p_value, points};
+use super::markup::{breakable, escaped, p_value, points};
 use super::sections::{class, verdict};
 use super::{Change, Report, SliceTest};
 use crate::evaluation::{Failure, Metric, Slicing};
@@ -35,7 +35,7 @@ pub(super) fn slices(report: &Report) -> String {
             slicing.title()
         );
         for (em, f1) in of_it(Metric::AnswerEm).zip(of_it(Metric::AnswerF1)) {
-            put!(html, "<tr><th class=\"row\">{}</th>", escaped(&em.slice));
+            put!(html, "<tr><th class=\"row\">{}</th>", breakable(&em.slice));
             put!(html, "<td>{}</td>{}", em.questions, difference(em));
             put!(html, "<td>{} / {}</td>{}</tr>", em.test.wins, em.test.losses, difference(f1));
         }

@@ -18,6 +18,11 @@ pub(super) fn escaped(text: &str) -> String {
     html
 }
 
+/// The same of a name such as `Compose(ImageQ,TextQ)`, that may be broken where it is put together.
+pub(super) fn breakable(name: &str) -> String {
+    escaped(name).replace('(', "(<wbr>").replace(',', ",<wbr>").replace('_', "_<wbr>")
+}
+
 /// A fraction in percent, with one decimal.
 pub(super) fn percent(fraction: f64) -> String {
     format!("{:.1}", fraction * 100.0)
@@ -48,6 +53,11 @@ mod tests {
         let expected =
             "&lt;script&gt;alert(&quot;x&quot; + &#39;y&#39; &amp;&amp; 1)&lt;/script&gt;";
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn names_may_be_broken_and_stay_escaped() {
+        assert_eq!(breakable("Compose(A,<b>)"), "Compose(<wbr>A,<wbr>&lt;b&gt;)");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::markup::{escaped, p_value, percent, points};
+use super::markup::{breakable, escaped, p_value, percent, points};
 use super::plot::{self, ForestRow, ForestVerdict, Line, bar, series};
 use super::{Curve, Group, Named, Report, Test};
 use crate::evaluation::{Failure, Metric, Slicing};
@@ -268,7 +268,7 @@ fn groups(title: &str, report: &Report, groups: &Named<Group>) -> String {
     html.push_str("</tr></thead><tbody>");
     for (name, group) in groups.iter() {
         let name = if name.is_empty() { "(no type)" } else { name };
-        put!(html, "<tr><th class=\"row\">{}</th><td>{}</td>", escaped(name), group.questions);
+        put!(html, "<tr><th class=\"row\">{}</th><td>{}</td>", breakable(name), group.questions);
         for (_, figures) in group.variants.iter() {
             let figure = figures.get(Metric::AnswerEm.name()).copied().flatten();
             html.push_str(&cell(figure, false));
