@@ -181,6 +181,7 @@ impl Work<'_> {
                 self.summary.unchanged += 1;
                 let before = task.before.clone().expect("what is touched was there before");
                 self.used.extend(before.uses.iter().map(PathBuf::from));
+                self.told(&name, before.failure.clone());
                 self.writer.touch_source(SourceFile { fingerprint, ..before })?;
                 return Ok(());
             }

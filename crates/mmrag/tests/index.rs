@@ -73,7 +73,7 @@ fn pdf(objects: &[&str]) -> Vec<u8> {
     let table = bytes.len();
     write!(bytes, "xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).unwrap();
     for place in places {
-        write!(bytes, "{place:010} 00000 n \n").unwrap();
+        writeln!(bytes, "{place:010} 00000 n ").unwrap();
     }
     write!(
         bytes,
@@ -207,6 +207,11 @@ fn zip_bomb() -> Vec<u8> {
         "",
         0,
     );
+    let root = format!(
+        "<Relationships xmlns=\"{package}/relationships\"><Relationship Id=\"r1\" \
+         Type=\"{relations}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>"
+    );
+    add("_rels/.rels", &[&root, ""], "", 0);
     let book_xml = format!(
         "<workbook xmlns=\"{main}\" xmlns:r=\"{relations}\"><sheets><sheet name=\"s\" sheetId=\"1\" \
          r:id=\"r1\"/></sheets></workbook>"

@@ -1,6 +1,8 @@
 //! A collection on disk against the plain formula, through changes, killed writers and readers in
 //! the middle of it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod world;
 
 use std::collections::BTreeMap;

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_paragraph_is_kept_whole_where_half_a_piece_stands_before_it() {
         let blocks = [block("Twelve chars.", "A"), block("Then some. And more here.", "A")];
-        let pieces = pieces("T", &blocks, &options(30, 0));
+        let pieces = pieces("T", &blocks, &options(26, 0));
         assert_eq!(texts(&pieces), ["Twelve chars.", "Then some. And more here."]);
     }
 

@@ -145,7 +145,7 @@ pub fn approximate(category: Category, answer: &str, reference: &str, lemmas: Le
 ///
 /// ```
 /// use mmrag_task::metrics::webqa::{Category, Lemmas, ragvl};
-/// assert_eq!(ragvl(Category::Color, "A mauve one", "mauve one", Lemmas::None), 0.8);
+/// assert_eq!(ragvl(Category::Color, "A very mauve one", "mauve one", Lemmas::None), 0.8);
 /// ```
 pub fn ragvl(category: Category, answer: &str, reference: &str, lemmas: Lemmas<'_>) -> f64 {
     let mut counted = category;
