@@ -105,13 +105,16 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     std::thread::scope(|scope| {
         let adding = scope.spawn(|| {
             let address = server.address.clone();
-            (0..)
-                .take_while(|n| {
-                    let document = json!({ "id": n.to_string(), "text": format!("Number {n}.") });
-                    let body = json!({ "documents": [document] });
-                    ureq::post(format!("{address}/v1/documents")).send_json(body).is_ok()
-                })
-                .count()
+            let is_added = |n: usize| {
+                let document = json!({ "id": n.to_string(), "text": format!("Number {n}.") });
+                let body = json!({ "documents": [document] });
+                ureq::post(format!("{address}/v1/documents")).send_json(body).is_ok()
+            };
+            let mut n_added = 0;
+            while is_added(n_added) {
+                n_added += 1;
+            }
+            n_added
         });
         while !folder.path().join("notes/collection.json").is_file() {
             std::thread::yield_now();
