@@ -1,5 +1,7 @@
 //! The encoders of texts and pictures against the numbers that transformers makes of tiny random ones.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::path::Path;
 
 use mmrag_core::{Embed as _, ImageSource};
