@@ -25,11 +25,13 @@ pub(crate) fn explanation(explanation: &Explanation, every_candidate: bool) -> S
     }
     if every_candidate {
         line(format!("documents ({})", explanation.candidates.len()));
-        line(format!("  {:<10}{:<8}{:<8}{:<14}document", "place", "P", "filter", "found"));
+        let ways = explanation.candidates.iter().map(|c| found(c).chars().count());
+        let width = ways.max().unwrap_or(0).max("found".len()) + 2;
+        line(format!("  {:<10}{:<8}{:<8}{:<width$}document", "place", "P", "filter", "found"));
         let mut candidates: Vec<&Candidate> = explanation.candidates.iter().collect();
         candidates.sort_by_key(|c| c.rank.as_ref().map_or(usize::MAX, |rank| rank.position));
         for candidate in candidates {
-            line(fate(candidate));
+            line(fate(candidate, width));
         }
     }
     text.truncate(text.trim_end().len());
@@ -59,8 +61,8 @@ fn cited(citation: &Citation) -> String {
 }
 
 /// A row of the table: place and label, P(helps), verdict, how it was found, what it is, and why it
-/// is where it is.
-fn fate(candidate: &Candidate) -> String {
+/// is where it is. `width` is that of the column of how it was found.
+fn fate(candidate: &Candidate, width: usize) -> String {
     let place = match &candidate.rank {
         Some(rank) => format!("{}. [{}]", rank.position, rank.label),
         None => "–".to_owned(),
@@ -74,25 +76,28 @@ fn fate(candidate: &Candidate) -> String {
         Some(Verdict::Drop) => "drop",
         None => "–",
     };
-    let found: Vec<String> = candidate
-        .retrieval
-        .iter()
-        .map(|found| format!("{} #{} {:.2}", source(found.source), found.rank, found.score))
-        .collect();
+    let indent = 28 + width;
     let Candidate { title, modality, .. } = candidate;
     let mut text = format!(
-        "{mark} {place:<10}{p:<8}{verdict:<8}{:<14}{} ({modality}{})",
-        found.join(" "),
+        "{mark} {place:<10}{p:<8}{verdict:<8}{:<width$}{} ({modality}{})",
+        found(candidate),
         one_line(title),
         candidate.origin.as_ref().map(origin).unwrap_or_default(),
     );
     if let Some(why) = &candidate.dropped_why {
-        let _ = write!(text, "\n{:<42}dropped: {}", "", one_line(why));
+        let _ = write!(text, "\n{:<indent$}dropped: {}", "", one_line(why));
     }
     if let Some(reason) = candidate.rank.as_ref().and_then(|rank| rank.reason.as_ref()) {
-        let _ = write!(text, "\n{:<42}{}", "", one_line(reason));
+        let _ = write!(text, "\n{:<indent$}{}", "", one_line(reason));
     }
     text
+}
+
+/// Each way in which a candidate was found, with its place and score there.
+fn found(candidate: &Candidate) -> String {
+    let ways = candidate.retrieval.iter();
+    let ways = ways.map(|way| format!("{} #{} {:.2}", source(way.source), way.rank, way.score));
+    ways.collect::<Vec<_>>().join(", ")
 }
 
 /// How a document was found, in a word.
