@@ -2,6 +2,9 @@
 
     drive.py BASE_URL SCREENSHOT_FOLDER [QUESTION]
 
+The question must be one for which documents are rejected: a server begun with
+`mmrag serve --data atlas --split test --threshold 0.3` rejects most for a question of the atlas.
+
 Needs playwright for Python and a Chromium (CHROMIUM names one; /usr/bin/chromium if absent). It
 fails on any error in the browser's console, on any request to another host, and on a dialog, which
 only a script from a document could open.
