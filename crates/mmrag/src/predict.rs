@@ -16,7 +16,7 @@ use crate::probe;
 use crate::stages::Questions;
 
 /// What a process takes besides weights and activations: code, tokenizer, stacks.
-const PROCESS_BYTES: f64 = 40e6;
+const PROCESS_BYTES: f64 = 70e6;
 
 /// How much more memory than its tensors a process holds: blocks rounded up and kept for reuse.
 /// Measured on models of 8 million to 2 billion parameters it is 1.16 to 1.56.
