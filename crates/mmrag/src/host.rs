@@ -86,7 +86,10 @@ pub(crate) fn choose(arguments: HostArgs) -> anyhow::Result<()> {
 fn open(choice: DeviceChoice) -> anyhow::Result<Device> {
     Ok(match choice {
         DeviceChoice::Cpu => Device::Cpu,
-        DeviceChoice::Auto => Device::cuda_if_available(0).unwrap_or(Device::Cpu),
+        DeviceChoice::Auto => Device::cuda_if_available(0).unwrap_or_else(|error| {
+            eprintln!("models run on the CPU: the GPU does not open ({error})");
+            Device::Cpu
+        }),
         DeviceChoice::Cuda(_) if !cfg!(feature = "cuda") => {
             bail!(
                 "this mmrag was built for the CPU alone: build it with \

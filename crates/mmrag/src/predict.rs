@@ -49,14 +49,19 @@ pub(crate) struct Step {
 ///
 /// # Errors
 ///
-/// When the model's small files cannot be read, or memory for a few of its layers is out.
+/// When models run on a GPU, the model's small files cannot be read, or memory for a few of its
+/// layers is out.
 pub(crate) fn step(
     model: &Path,
     precision: Precision,
     cost: &Cost,
     step: &Step,
 ) -> anyhow::Result<Value> {
-    let placement = Placement { precision, device: host().device.clone() };
+    ensure!(
+        host().device.is_cpu(),
+        "--dry-run predicts runs on the CPU alone so far: add --device cpu"
+    );
+    let placement = Placement::cpu(precision);
     let seconds = probe::seconds(model, &placement, cost, step)?;
     let update = cost.update_flops(step.group, step.trained, step.checkpointing);
     let seen = if step.trained == Trained::Full { 3.0 } else { 0.0 };

@@ -78,6 +78,7 @@ pub(crate) fn group(
         "peak_bytes_sampled": sampled,
         "peak_bytes": updated,
         "repeats": rounds.counted,
+        "device": format!("{:?}", policy.device().location()).to_lowercase(),
         "threads": rayon::current_num_threads(),
     }))
 }
