@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageReader, Limits};
 use mmrag_core::ImageSource;
@@ -18,7 +20,6 @@ const TINY_SIDE: u32 = 96;
 const QUALITY: u8 = 78;
 /// What decoding a picture may take.
 const DECODED_BYTES: u64 = 256 << 20;
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// A picture as an `img` element; none if it cannot be read.
 pub(super) fn img(source: &ImageSource, alt: &str) -> Option<String> {
@@ -38,7 +39,7 @@ pub(super) fn img(source: &ImageSource, alt: &str) -> Option<String> {
     let class = if longer <= TINY_SIDE { " class=\"tiny\"" } else { "" };
     Some(format!(
         "<img{class} src=\"data:{kind};base64,{}\" alt=\"{alt}\" loading=\"lazy\">",
-        base64(&bytes)
+        STANDARD.encode(&bytes)
     ))
 }
 
@@ -61,20 +62,6 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let sextet = group >> (18 - 6 * i) & 63;
-            let is_padding = i > chunk.len();
-            text.push(if is_padding { '=' } else { char::from(ALPHABET[sextet as usize]) });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use image::{ImageFormat, RgbImage};
@@ -93,16 +80,6 @@ mod tests {
     }
 
     #[test]
-    fn base64_as_in_the_rfc() {
-        for (bytes, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), expected);
-        }
-        assert_eq!(base64(&[0xff, 0xef, 0xbe]), "/+++");
-    }
-
-    #[test]
     fn large_pictures_become_small_ones_and_small_ones_stay() {
         let file = png(600);
         let large = of(&file).unwrap();
@@ -110,7 +87,7 @@ mod tests {
         assert!(5 * large.len() < file.len(), "{} of {}", large.len(), file.len());
         let small = png(16);
         let shown = of(&small).unwrap();
-        assert!(shown.contains("class=\"tiny\"") && shown.contains(&base64(&small)));
+        assert!(shown.contains("class=\"tiny\"") && shown.contains(&STANDARD.encode(&small)));
     }
 
     #[test]
