@@ -4,7 +4,6 @@
 //! share a stage where they do not differ in it, and a matrix goes on where it was stopped: what
 //! is there is not made again.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -16,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::answerer::AnswerArgs;
 use crate::dataset::SplitName;
+use crate::hexadecimal::hexadecimal;
 use crate::overlay::RunFile;
 use crate::settings::{DataSettings, Preset, ReinforceRun, SftRun};
 
@@ -220,10 +220,7 @@ pub(crate) fn training_name(settings: &impl Serialize) -> anyhow::Result<String>
         object.shift_remove("out");
     }
     let hash = Sha256::digest(settings.to_string());
-    Ok(hash[..6].iter().fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    }))
+    Ok(hexadecimal(&hash[..6]))
 }
 
 #[cfg(test)]

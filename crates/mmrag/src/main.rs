@@ -16,6 +16,7 @@ mod demo;
 mod dev;
 mod embedding;
 mod evaluating;
+mod hexadecimal;
 mod host;
 mod hub;
 mod ingest;

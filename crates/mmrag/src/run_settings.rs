@@ -1,6 +1,5 @@
 //! What a run's folder says of it: the settings that decide the answers, and what is told besides.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -13,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::answerer::AnswerArgs;
 use crate::dataset::DatasetArgs;
+use crate::hexadecimal::hexadecimal;
 use crate::output;
 
 /// What is asked: how the documents of a question come about.
@@ -88,10 +88,7 @@ pub(crate) fn data_version(examples: &[Example]) -> String {
         hash.update(words.expect("texts can be written as JSON"));
         hash.update(contents_version(&documents(example)));
     }
-    hash.finalize()[..8].iter().fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    })
+    hexadecimal(&hash.finalize()[..8])
 }
 
 fn documents(example: &Example) -> Vec<&mmrag_core::Document> {

@@ -1,6 +1,5 @@
 //! A name for the weights in a folder, so that nothing is gone on with over other weights.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::hexadecimal::hexadecimal;
 
 /// How much of a file's beginning and of its end is read: training changes every tensor, and large
 /// weights are not read whole for their name.
@@ -72,11 +73,7 @@ fn name(files: &[PathBuf]) -> io::Result<String> {
         hash.update(path.file_name().unwrap_or_default().as_encoded_bytes());
         add_ends(&mut hash, path)?;
     }
-    let mut name = String::new();
-    for byte in &hash.finalize()[..8] {
-        let _ = write!(name, "{byte:02x}");
-    }
-    Ok(name)
+    Ok(hexadecimal(&hash.finalize()[..8]))
 }
 
 fn add_ends(hash: &mut Sha256, path: &Path) -> io::Result<()> {

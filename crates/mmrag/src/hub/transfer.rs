@@ -1,7 +1,6 @@
 //! The bytes of one file, from the hub to the disk: gone on with where they stopped, and looked
 //! at before they bear the name of a whole file.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::name::is_part;
 use super::repository::{Reply, Repository, Trouble};
+use crate::hexadecimal::hexadecimal;
 use crate::progress::ByteMeter;
 
 /// How often a file is asked for whose bytes stop coming before its end.
@@ -203,11 +203,7 @@ fn sha256(path: &Path) -> io::Result<String> {
         }
         hash.update(&buffer[..n]);
     }
-    let mut text = String::new();
-    for byte in hash.finalize() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 /// How much of a file there is.

@@ -1,7 +1,6 @@
 //! Reading files in workers, several at once, with the results in the files' order.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -17,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Ingest;
 use super::files::Found;
+
+use crate::hexadecimal::hexadecimal;
 
 /// The hidden command that a worker's process runs.
 pub(crate) const WORKER: &str = "read-files";
@@ -232,7 +233,7 @@ fn stamp(uses: &[String]) -> String {
             hash.update(modified.unwrap_or_default().as_nanos().to_le_bytes());
         }
     }
-    format!("-{}", hex(&hash.finalize()[..8]))
+    format!("-{}", hexadecimal(&hash.finalize()[..8]))
 }
 
 fn hash(path: &std::path::Path) -> std::io::Result<String> {
@@ -241,15 +242,8 @@ fn hash(path: &std::path::Path) -> std::io::Result<String> {
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok(hex(&hash.finalize()));
+            return Ok(hexadecimal(&hash.finalize()));
         }
         hash.update(&buffer[..read]);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes every write");
-        text
-    })
 }

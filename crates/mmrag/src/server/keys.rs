@@ -4,7 +4,6 @@
 //! slow down requests.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+use crate::hexadecimal::hexadecimal;
 
 const PREFIX: &str = "mmrag-";
 
@@ -111,14 +112,6 @@ impl Keys {
 
 fn hash(secret: &str) -> String {
     hexadecimal(&Sha256::digest(secret.as_bytes()))
-}
-
-/// Bytes as two digits each.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes every write");
-        text
-    })
 }
 
 #[cfg(test)]

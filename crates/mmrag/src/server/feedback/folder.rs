@@ -20,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::examples::{Kept, examples};
 
+use crate::hexadecimal::hexadecimal;
+
 const SETS: [&str; 2] = ["filter", "rank"];
 
 /// A folder that is written to by one at a time.
@@ -47,7 +49,7 @@ impl Folder {
     pub(super) fn picture(&self, source: &ImageSource) -> anyhow::Result<String> {
         let bytes = picture_bytes(source).map_err(anyhow::Error::msg)?;
         let digest = Sha256::digest(&bytes);
-        let name = crate::server::keys::hexadecimal(&digest[..16]);
+        let name = hexadecimal(&digest[..16]);
         let ending = image::guess_format(&bytes)
             .ok()
             .and_then(|format| format.extensions_str().first().copied())
