@@ -12,7 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use mmrag_core::{Content, Document, Example, ImageSource};
+use mmrag_core::{Content, Document, Example, ImageSource, Modality};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +47,17 @@ pub enum DegradeKind {
     GoldReplaced,
     /// This share of the questions gets a copy of a gold text or table that tells another answer.
     Contradict,
+    /// This share of the texts is gone.
+    TextsRemoved,
+    /// This share of the tables is gone.
+    TablesRemoved,
+    /// This share of the pictures is gone.
+    ImagesRemoved,
 }
 
 impl DegradeKind {
     /// All.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Blur,
         Self::Noise,
         Self::Jpeg,
@@ -63,6 +69,9 @@ impl DegradeKind {
         Self::Cells,
         Self::GoldReplaced,
         Self::Contradict,
+        Self::TextsRemoved,
+        Self::TablesRemoved,
+        Self::ImagesRemoved,
     ];
 
     /// Its name on the command line and in files.
@@ -79,6 +88,19 @@ impl DegradeKind {
             Self::Cells => "cells",
             Self::GoldReplaced => "gold_replaced",
             Self::Contradict => "contradict",
+            Self::TextsRemoved => "texts_removed",
+            Self::TablesRemoved => "tables_removed",
+            Self::ImagesRemoved => "images_removed",
+        }
+    }
+
+    /// The kind of documents that it takes away, if it takes any away.
+    fn removed(self) -> Option<Modality> {
+        match self {
+            Self::TextsRemoved => Some(Modality::Text),
+            Self::TablesRemoved => Some(Modality::Table),
+            Self::ImagesRemoved => Some(Modality::Image),
+            _ => None,
         }
     }
 }
@@ -166,11 +188,16 @@ impl Degrade {
     }
 
     fn one_by_one(self, example: &Example, seed: u64) -> Example {
-        let worse = |document: &Arc<Document>| match self.document(document, seed) {
-            Some(worse) => Arc::new(worse),
-            None => Arc::clone(document),
+        let worse = |document: &Arc<Document>| {
+            if Some(document.modality()) == self.kind.removed() {
+                let mut draw = self.draw(document.id.as_str(), seed);
+                return (!draw.chance(self.strength)).then(|| Arc::clone(document));
+            }
+            let worse = self.document(document, seed);
+            Some(worse.map_or_else(|| Arc::clone(document), Arc::new))
         };
-        Example { candidates: example.candidates.iter().map(worse).collect(), ..example.clone() }
+        let candidates = example.candidates.iter().filter_map(worse).collect();
+        Example { candidates, ..example.clone() }
     }
 
     /// A document made worse; none if nothing of it changes.
@@ -318,6 +345,32 @@ mod tests {
                     assert!(is_same || about, "{kind} changed {:?}", was.id);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn documents_of_one_kind_go_and_the_others_stay() {
+        let examples = examples();
+        let kinds = [
+            (DegradeKind::TextsRemoved, Modality::Text),
+            (DegradeKind::TablesRemoved, Modality::Table),
+            (DegradeKind::ImagesRemoved, Modality::Image),
+        ];
+        for (kind, modality) in kinds {
+            let left = |strength: f64| -> usize {
+                let worse = Degrade { kind, strength }.of(&examples, &examples, 1);
+                let of_kind = |example: &Example| {
+                    example.candidates.iter().filter(|d| d.modality() == modality).count()
+                };
+                for (before, after) in examples.iter().zip(&worse) {
+                    let others = |e: &Example| e.candidates.len() - of_kind(e);
+                    assert_eq!(others(before), others(after), "{kind}");
+                }
+                worse.iter().map(of_kind).sum()
+            };
+            let (all, half) = (left(0.0), left(0.5));
+            assert!(half * 10 > all * 3 && half * 10 < all * 7, "{kind}: {half} of {all}");
+            assert_eq!(left(1.0), 0, "{kind}");
         }
     }
 

@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use mmrag_core::Example;
 use mmrag_data::Degrade;
+use mmrag_rag::{LabelOrder, OrderBy};
 use mmrag_task::StageName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,6 +70,62 @@ pub(crate) struct CellSettings {
     pub(crate) answer: AnswerArgs,
     /// Which questions.
     pub(crate) test: TestSettings,
+    /// Whose order is told: `filter` is stage 1's, and then stage 2 is not paid for its own
+    /// (documents are judged one by one alone). That of the ranker if absent.
+    pub(crate) order_by: Option<OrderBy>,
+    /// In place of a filter: so many candidates stay, those that BM25 finds best.
+    pub(crate) bm25_top_k: Option<usize>,
+    /// What stage 2's reinforcement begins with in place of `rank.training.init`.
+    pub(crate) cold_start: Option<ColdStart>,
+    /// Where the gold documents stand among those that the ranker is shown in the test. Anywhere
+    /// if absent.
+    pub(crate) gold_at: Option<GoldAt>,
+}
+
+/// What reinforcement begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ColdStart {
+    /// The adapter that `rank_sft` trains on right replies to the same questions.
+    Sft,
+}
+
+/// A place among the documents that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GoldAt {
+    /// Before all others.
+    First,
+    /// After all others.
+    Last,
+}
+
+impl GoldAt {
+    /// The example with its gold documents in that place; else the order stays.
+    pub(crate) fn of(self, example: &Example) -> Example {
+        let mut candidates = example.candidates.clone();
+        candidates.sort_by_key(|document| {
+            example.gold.documents.contains(&document.id) == (self == Self::Last)
+        });
+        Example { candidates, ..example.clone() }
+    }
+}
+
+impl CellSettings {
+    /// The settings with what follows from one another.
+    fn settled(mut self) -> Self {
+        if self.order_by == Some(OrderBy::Filter) {
+            self.answer.order = OrderBy::Filter;
+            self.rank.rubric.weights.rank = 0.0;
+        }
+        if self.bm25_top_k.is_some() {
+            self.use_filter = false;
+        }
+        if self.gold_at.is_some() {
+            self.answer.labels = LabelOrder::Retrieved;
+        }
+        self
+    }
 }
 
 /// A variant: the base with one key changed.
@@ -161,6 +219,10 @@ impl MatrixRun {
                 rank_sft: sft(StageName::Rank),
                 answer: AnswerArgs::default(),
                 test: TestSettings { split: SplitName::Test, questions: 0, degrade: Vec::new() },
+                order_by: None,
+                bm25_top_k: None,
+                cold_start: None,
+                gold_at: None,
             },
             variants: Vec::new(),
         })
@@ -187,7 +249,8 @@ impl MatrixRun {
     /// When a name stands twice or a key is not known.
     pub(crate) fn resolved(&self) -> anyhow::Result<Vec<Resolved>> {
         let about = "both stages as the run file says".to_owned();
-        let mut all = vec![Resolved { name: BASE.to_owned(), about, cell: self.base.clone() }];
+        let base = self.base.clone().settled();
+        let mut all = vec![Resolved { name: BASE.to_owned(), about, cell: base }];
         for VariantSettings { name, about, key, value } in &self.variants {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
             ensure!(
@@ -201,9 +264,9 @@ impl MatrixRun {
             let value: toml::Value = serde_json::from_value(value.clone())
                 .with_context(|| format!("failed to read the value of variant {name}"))?;
             let file = RunFile::new(Path::new(name), format!("{key} = {value}\n"));
-            let cell = file.over(&self.base).context("failed to make a variant")?;
+            let cell: CellSettings = file.over(&self.base).context("failed to make a variant")?;
             let about = if about.is_empty() { format!("{key} = {value}") } else { about.clone() };
-            all.push(Resolved { name: name.clone(), about, cell });
+            all.push(Resolved { name: name.clone(), about, cell: cell.settled() });
         }
         Ok(all)
     }

@@ -6,8 +6,11 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use mmrag_core::{Choose, Generate, Sampling};
 use mmrag_model::{Adapter, Placement, Policy, Precision};
-use mmrag_rag::{ConfidenceMap, FilterStage, Names, Pipeline, RankStage, Retriever};
+use mmrag_rag::{
+    ConfidenceMap, FilterStage, LabelOrder, Names, OrderBy, Pipeline, RankStage, Retriever,
+};
 use mmrag_task::{PromptStyle, Stage};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::host::host;
@@ -57,6 +60,25 @@ pub(crate) struct AnswerArgs {
     /// Seed of the order in which documents are labelled
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// In which order the ranker sees documents: `drawn` for each question, or as `retrieved`
+    #[arg(long, value_name = "ORDER", default_value = "drawn", value_parser = named::<LabelOrder>)]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) labels: LabelOrder,
+    /// Whose order is told: the ranker's (`reply`), or that of the `filter`'s probabilities
+    #[arg(long, value_name = "WHOSE", default_value = "reply", value_parser = named::<OrderBy>)]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) order: OrderBy,
+}
+
+/// A value by its name in files.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
+/// Whether a setting is left out of files, so that folders of runs from before it was there are
+/// gone on with.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for AnswerArgs {
@@ -71,6 +93,8 @@ impl Default for AnswerArgs {
             max_prompt_tokens: MAX_PROMPT_TOKENS,
             max_new_tokens: None,
             seed: 0,
+            labels: LabelOrder::default(),
+            order: OrderBy::default(),
         }
     }
 }
@@ -189,6 +213,8 @@ pub(crate) struct Answerer<'p> {
     confidence: Option<ConfidenceMap>,
     sampling: Sampling,
     max_prompt_tokens: usize,
+    labels: LabelOrder,
+    order: OrderBy,
     seed: u64,
     model_name: String,
     adapter_names: Vec<String>,
@@ -247,6 +273,8 @@ impl<'p> Answerer<'p> {
             confidence: rank_notes.confidence,
             sampling: Sampling::greedy(max_new_tokens),
             max_prompt_tokens: arguments.max_prompt_tokens,
+            labels: arguments.labels,
+            order: arguments.order,
             seed: arguments.seed,
             model_name,
             adapter_names: adapters.into_iter().flatten().map(name).collect(),
@@ -303,6 +331,8 @@ impl<'p> Answerer<'p> {
                 engine: generator,
                 sampling: &self.sampling,
                 max_prompt_tokens: self.max_prompt_tokens,
+                labels: self.labels,
+                order: self.order,
             },
             seed: self.seed,
             names: Names { model: &self.model_name, adapters: &self.adapter_names },

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use mmrag_core::{Document, Example, QuestionId};
 use mmrag_data::{Degrade, Format, Hide, Loaded, Pool, Protocol, Setting, Split};
+use mmrag_rag::evaluation::Benchmark;
 use serde::{Deserialize, Serialize};
 
 use crate::overlay::nearest;
@@ -44,6 +45,17 @@ impl DatasetName {
             Self::Textvqa => Format::TextVqa,
             Self::Jsonl => Format::JsonLines,
             Self::Folder => Format::Folder,
+        }
+    }
+
+    /// The rules that its answers are judged by besides EM and F1. JSON Lines may hold WebQA's
+    /// questions, which their keywords tell.
+    pub(crate) fn benchmark(self) -> Option<Benchmark> {
+        match self {
+            Self::Webqa | Self::Jsonl => Some(Benchmark::WebQa),
+            Self::Vqa2 => Some(Benchmark::Vqa2),
+            Self::Textvqa => Some(Benchmark::TextVqa),
+            Self::Multimodalqa | Self::Atlas | Self::Folder => None,
         }
     }
 
@@ -124,7 +136,8 @@ pub(crate) struct DatasetArgs {
     #[arg(long, value_name = "WHAT", value_parser = hide)]
     pub(crate) hide: Option<Hide>,
     /// Make documents worse, from 0 to 1: blur, noise, jpeg, downscale, occlude, caption_removed,
-    /// caption_swapped, ocr, cells, gold_replaced, contradict; may be given more than once
+    /// caption_swapped, ocr, cells, gold_replaced, contradict, texts_removed, tables_removed,
+    /// images_removed; may be given more than once
     #[arg(long, value_name = "KIND=STRENGTH")]
     #[serde(default)]
     pub(crate) degrade: Vec<Degrade>,

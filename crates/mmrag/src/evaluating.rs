@@ -9,7 +9,7 @@ use mmrag_core::{Example, QuestionId};
 use mmrag_rag::report::{Report, ReportExample};
 use mmrag_rag::runs::{EXPLANATIONS_FILE, OUTCOMES_FILE, SETTINGS_FILE, write_outcomes};
 use mmrag_rag::{
-    Ask, Explanation, ExplanationLog, Metric, Outcome, Pipeline, Retriever, contents_version,
+    Ask, Explanation, ExplanationLog, Outcome, Pipeline, Retriever, contents_version,
     read_explanations,
 };
 use serde_json::Value;
@@ -18,9 +18,13 @@ use crate::answerer::{AnswerArgs, Answerer};
 use crate::dataset::DatasetArgs;
 use crate::progress::Meter;
 use crate::run_settings::{RunSettings, tell};
+use crate::scoring::fluency::{self, BartArgs, fluencies};
 
 /// Questions that go through the pipeline together.
 const AT_ONCE: usize = 16;
+
+/// Scores of texts by the BART of a run, kept as they are made.
+const FLUENCY_FILE: &str = "fluency.jsonl";
 
 /// Bootstrap resamples and permutations of a report.
 pub(crate) const RESAMPLES: usize = 10_000;
@@ -39,6 +43,8 @@ pub(crate) struct EvalRun<'a> {
     pub(crate) folder: &'a Path,
     /// What the run is called while it goes on.
     pub(crate) title: &'a str,
+    /// Judges WebQA's fluency, where one is given.
+    pub(crate) bart: Option<&'a BartArgs>,
     /// Ends it at the next safe place.
     pub(crate) stop: &'a AtomicBool,
 }
@@ -78,9 +84,41 @@ impl EvalRun<'_> {
         })?;
         let Some(explanations) = answered else { return Ok(false) };
         tell(self.folder, examples)?;
-        let outcomes = outcomes(examples, &explanations);
+        let mut outcomes = outcomes(examples, &explanations);
+        if let Some(benchmark) = self.data.dataset.benchmark() {
+            for (outcome, example) in outcomes.iter_mut().zip(examples) {
+                outcome.benchmark = benchmark.score(outcome.given_answer(), example);
+            }
+        }
+        if !self.judge_fluency(examples, &mut outcomes)? {
+            return Ok(false);
+        }
         write_outcomes(&self.folder.join(OUTCOMES_FILE), &outcomes)
             .context("failed to write the outcomes")?;
+        Ok(true)
+    }
+
+    /// Adds QA-FL to the outcomes, if there is a BART. Whether it was not stopped.
+    fn judge_fluency(
+        &self,
+        examples: &[Example],
+        outcomes: &mut [Outcome],
+    ) -> anyhow::Result<bool> {
+        let kept = self.folder.join(FLUENCY_FILE);
+        let bart = self.bart.map_or(Ok(None), |bart| bart.fluency(Some(&kept)))?;
+        let Some(mut bart) = bart else { return Ok(true) };
+        let asked: Vec<fluency::Question<'_>> = outcomes
+            .iter()
+            .zip(examples)
+            .map(|(outcome, example)| fluency::Question {
+                answer: outcome.given_answer(),
+                references: &example.gold.references,
+            })
+            .collect();
+        let Some(found) = fluencies(&mut bart, &asked, self.stop)? else { return Ok(false) };
+        for (outcome, fluency) in outcomes.iter_mut().zip(found) {
+            outcome.benchmark.qa_fl = fluency;
+        }
         Ok(true)
     }
 }
@@ -198,12 +236,13 @@ pub(crate) fn shown_examples(
 /// The main figures of a report as a table: a variant a row, a metric a column, with the half
 /// width of the 95 % interval.
 pub(crate) fn table(report: &Report) -> String {
-    let header = Metric::ALL.map(|metric| format!("{:>22}", metric.title()));
+    let metrics = report.metrics();
+    let header = metrics.iter().map(|metric| format!("{:>22}", metric.title()));
     let names = report.summary.variants.iter().map(|(name, _)| name.chars().count());
     let width = names.max().unwrap_or(0).max(12) + 2;
-    let mut lines = vec![format!("{:<width$}{}", "", header.concat())];
+    let mut lines = vec![format!("{:<width$}{}", "", header.collect::<String>())];
     for (name, figures) in report.summary.variants.iter() {
-        let cells = Metric::ALL.map(|metric| {
+        let cells = metrics.iter().map(|metric| {
             let interval = figures.get(metric.name()).copied().flatten();
             let cell = interval.map_or_else(
                 || "–".to_owned(),
@@ -211,7 +250,7 @@ pub(crate) fn table(report: &Report) -> String {
             );
             format!("{cell:>22}")
         });
-        lines.push(format!("{name:<width$}{}", cells.concat()));
+        lines.push(format!("{name:<width$}{}", cells.collect::<String>()));
     }
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
@@ -239,7 +278,9 @@ pub(crate) fn hold(folder: &Path, name: &str, settings: &Value) -> anyhow::Resul
     let text = std::fs::read_to_string(&path).with_context(context)?;
     let known: Value = serde_json::from_str(&text).with_context(context)?;
     let keys = settings.as_object().into_iter().flatten().map(|(key, _)| key);
-    let other = keys.into_iter().find(|key| known.get(key) != settings.get(key));
+    // A key that says nothing is as one that is not there: settings grow new ones.
+    let said = |of: &Value, key: &str| of.get(key).filter(|value| !value.is_null()).cloned();
+    let other = keys.into_iter().find(|key| said(&known, key) != said(settings, key));
     match other {
         None => Ok(()),
         Some(key) => anyhow::bail!(
@@ -259,7 +300,7 @@ mod tests {
     fn a_folder_is_held_to_its_settings() {
         let folder = tempfile::tempdir().unwrap();
         hold_settings(folder.path(), &json!({"model": "a", "seed": 1})).unwrap();
-        hold_settings(folder.path(), &json!({"model": "a", "seed": 1})).unwrap();
+        hold_settings(folder.path(), &json!({"model": "a", "seed": 1, "new": null})).unwrap();
         let error = hold_settings(folder.path(), &json!({"model": "a", "seed": 2})).unwrap_err();
         assert!(error.to_string().contains("different seed"), "{error}");
     }

@@ -21,6 +21,7 @@ mod host;
 mod hub;
 mod ingest;
 mod lessons;
+mod narrow;
 mod notes;
 mod output;
 mod overlay;

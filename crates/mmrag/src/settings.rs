@@ -367,6 +367,6 @@ mod tests {
         ReinforceRun::read(&run("filter.toml"), StageName::Filter).unwrap();
         ReinforceRun::read(&run("rank.toml"), StageName::Rank).unwrap();
         let matrix = crate::ablation::MatrixRun::read(&run("ablate.toml")).unwrap();
-        assert_eq!(matrix.resolved().unwrap().len(), 19);
+        assert_eq!(matrix.resolved().unwrap().len(), 28);
     }
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use mmrag_core::{Example, Sampling};
 use mmrag_model::{ALL_TARGETS, Adapter, LoraSpec, Policy};
 use mmrag_task::{FilterMode, Stage, StageName};
@@ -44,14 +44,14 @@ pub(crate) fn train_filter(
     questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let folder = open_run(&run.out, run, [&run.model, &run.filter_adapter])?;
+    let folder = open_run(&run.out, run, &run.model, &adapters_of(run))?;
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
     let stage = stage_of(run, StageName::Filter);
     let few = first(&questions.dev, run.data.dev_questions);
     let mut evaluate = FilterDev::new(stage.clone(), few.to_vec());
-    let adapter = adapter_to_train(policy, &run.training.lora, run.training.seed)?;
+    let adapter = first_adapter(run, policy)?;
     let teller = Teller::new("filter");
     let mut training =
         Run { folder: &folder, evaluate: Some(&mut evaluate), progress: &teller, stop };
@@ -126,7 +126,7 @@ pub(crate) fn train_ranker(
     questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let folder = open_run(&run.out, run, [&run.model, &run.filter_adapter])?;
+    let folder = open_run(&run.out, run, &run.model, &adapters_of(run))?;
     if let Some(place) = published(&run.out.join("adapter")) {
         return Ok(Some(place));
     }
@@ -138,10 +138,7 @@ pub(crate) fn train_ranker(
     };
     let max_new_tokens = run.training.rollout.max_completion_tokens;
     let mut evaluate = RankDev::new(stage.clone(), &dev, max_new_tokens);
-    let adapter = match run.training.init {
-        Init::Base => adapter_to_train(policy, &run.training.lora, run.training.seed)?,
-        Init::Stage1 => load_adapter(filter, policy)?,
-    };
+    let adapter = first_adapter(run, policy)?;
     let teller = Teller::new("rank");
     let mut training =
         Run { folder: &folder, evaluate: Some(&mut evaluate), progress: &teller, stop };
@@ -219,7 +216,8 @@ pub(crate) fn supervise(
     questions: &Questions,
     stop: &AtomicBool,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let folder = open_run(&run.out, run, [&run.model, &run.filter_adapter])?;
+    let filter: Vec<&Path> = given(&run.filter_adapter).into_iter().collect();
+    let folder = open_run(&run.out, run, &run.model, &filter)?;
     let name = if run.training.lora.is_some() { "adapter" } else { "model" };
     if let Some(place) = published(&run.out.join(name)) {
         return Ok(Some(place));
@@ -279,17 +277,46 @@ fn published(place: &Path) -> Option<PathBuf> {
     place.exists().then(|| place.to_path_buf())
 }
 
-/// Opens the folder of a run that starts from these weights: a model and a filter, if there is one.
+/// The adapters whose weights decide what a reinforcement comes to: the filter, if there is one,
+/// and what it begins with.
+pub(crate) fn adapters_of(run: &ReinforceRun) -> Vec<&Path> {
+    let first = match &run.training.init {
+        Init::Adapter(folder) => Some(&**folder),
+        Init::Base | Init::Stage1 => None,
+    };
+    given(&run.filter_adapter).into_iter().chain(first).collect()
+}
+
+/// The folder that a setting names, if it names one.
+fn given(folder: &Path) -> Option<&Path> {
+    (!folder.as_os_str().is_empty()).then_some(folder)
+}
+
+/// Opens the folder of a run that starts from these weights.
 fn open_run(
     out: &Path,
     settings: &impl serde::Serialize,
-    [model, filter]: [&Path; 2],
+    model: &Path,
+    adapters: &[&Path],
 ) -> anyhow::Result<RunFolder> {
     ensure!(!out.as_os_str().is_empty(), "the run file names no run folder: `out` is missing");
-    let filter = (!filter.as_os_str().is_empty()).then_some(filter);
     let mut settings = serde_json::to_value(settings)?;
-    settings["weights"] = weights::versions(&model_folder(Some(model))?, filter.as_slice())?;
+    settings["weights"] = weights::versions(&model_folder(Some(model))?, adapters)?;
     RunFolder::open(out, &settings).context("failed to open the run folder")
+}
+
+/// The adapter that reinforcement begins with.
+fn first_adapter(run: &ReinforceRun, policy: &Policy) -> anyhow::Result<Adapter> {
+    match &run.training.init {
+        Init::Base => adapter_to_train(policy, &run.training.lora, run.training.seed),
+        Init::Stage1 if given(&run.filter_adapter).is_none() => {
+            bail!(
+                "`training.init` is \"stage1\" and there is no stage 1: `filter_adapter` is empty"
+            )
+        }
+        Init::Stage1 => load_adapter(&run.filter_adapter, policy),
+        Init::Adapter(folder) => load_adapter(folder, policy),
+    }
 }
 
 fn adapter_to_train(policy: &Policy, lora: &LoraSettings, seed: u64) -> anyhow::Result<Adapter> {

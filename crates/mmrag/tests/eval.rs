@@ -117,3 +117,44 @@ fn explanations_are_asked_about_and_worse_documents_drawn() {
     refused(at, &format!("{run} --degrade blurr=1 --out d"), 2, "there are blur, noise");
     refused(at, &curve.replace("--strengths 1", "--strengths 2"), 1, "at most 1");
 }
+
+#[test]
+fn a_benchmark_is_judged_by_its_own_rules_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let put = |name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+    put(
+        "documents.jsonl",
+        "{\"id\": \"d1\", \"title\": \"The lighthouse\", \"text\": \"It is of granite.\"}\n",
+    );
+    put(
+        "dev.jsonl",
+        r#"{"id": "q1", "question": "Of what is it?", "candidates": ["d1"], "gold": ["d1"], "answers": ["granite"], "references": ["It is of granite."], "keywords": "granite", "type": "text"}
+{"id": "q2", "question": "What colour is it?", "candidates": ["d1"], "gold": [], "answers": ["red"], "type": "Color"}
+"#,
+    );
+    let bart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/bart_small");
+    let bart = bart.display();
+    let run = "eval run --dataset jsonl --data . --split dev --json";
+    let told: Value =
+        serde_json::from_str(&done(at, &format!("{run} --out run --bart {bart}"))).unwrap();
+    let figures = &told["summary"]["variants"]["run"];
+    let figures = if figures.is_null() { &told["variants"]["run"] } else { figures };
+    let outcomes = std::fs::read_to_string(at.join("run/outcomes.jsonl")).unwrap();
+    let outcomes: Vec<Value> =
+        outcomes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // What has neither keywords nor references is not judged, and does not count.
+    assert!(outcomes[1].get("benchmark").is_none(), "{}", outcomes[1]);
+    let benchmark = &outcomes[0]["benchmark"];
+    for metric in ["qa_acc", "qa_fl"] {
+        assert!(benchmark[metric].is_f64(), "{benchmark}");
+        assert_eq!(figures[metric]["value"], benchmark[metric]);
+    }
+    let product = benchmark["qa_acc"].as_f64().unwrap() * benchmark["qa_fl"].as_f64().unwrap();
+    assert_eq!(figures["qa"]["value"], product);
+    assert!(figures.get("vqa_accuracy").is_none(), "{figures}");
+    assert!(at.join("run/fluency.jsonl").is_file());
+    let page = std::fs::read_to_string(at.join("run/report.html")).unwrap();
+    assert!(page.contains("QA-FL"));
+    refused(at, "eval run --dataset atlas --data . --split dev --out x --bart y", 1, "webqa");
+}

@@ -1,5 +1,6 @@
 //! An explanation against gold: what one answered question is worth, step by step.
 
+mod benchmark;
 mod failure;
 mod slice;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explanation::{Candidate, DroppedAt, Explanation};
 
+pub use benchmark::{Benchmark, BenchmarkScores};
 pub use failure::Failure;
 pub use slice::Slicing;
 
@@ -68,6 +70,9 @@ pub struct Outcome {
     pub gold_kept: Option<bool>,
     /// Share of the other candidates that did not. Absent if there are none; present without gold.
     pub distractors_dropped: Option<f64>,
+    /// What the rules of the question's benchmark say, where it has its own.
+    #[serde(default, skip_serializing_if = "BenchmarkScores::is_empty")]
+    pub benchmark: BenchmarkScores,
 }
 
 impl Outcome {
@@ -106,7 +111,13 @@ impl Outcome {
             ndcg: ndcg(&whole_order(candidates), &gold),
             gold_kept: (!gold.is_empty()).then(|| gold.iter().all(|id| shown.contains(id))),
             distractors_dropped: share_dropped(candidates, &gold),
+            benchmark: BenchmarkScores::default(),
         }
+    }
+
+    /// The answer, if one was given.
+    pub fn given_answer(&self) -> Option<&str> {
+        (!self.abstained && !self.unparsable).then_some(&*self.answer)
     }
 }
 
@@ -128,6 +139,14 @@ pub enum Metric {
     DistractorsDropped,
     /// Share of replies that could not be read.
     Unparsable,
+    /// WebQA's QA-Acc with looked-up lemmas.
+    QaAcc,
+    /// WebQA's QA-FL.
+    QaFl,
+    /// WebQA's QA: their product, question by question.
+    Qa,
+    /// The agreement with people's answers of VQA v2 or TextVQA.
+    VqaAccuracy,
 }
 
 impl fmt::Display for Metric {
@@ -139,11 +158,11 @@ impl fmt::Display for Metric {
 impl Metric {
     /// The metric of this name in files.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|metric| metric.name() == name)
+        Self::all().find(|metric| metric.name() == name)
     }
 
-    /// All, in the order of tables.
-    pub const ALL: [Self; 7] = [
+    /// Those of every run, in the order of tables.
+    pub const CORE: [Self; 7] = [
         Self::AnswerEm,
         Self::AnswerF1,
         Self::CitedF1,
@@ -152,6 +171,14 @@ impl Metric {
         Self::DistractorsDropped,
         Self::Unparsable,
     ];
+
+    /// Those that only a benchmark's own rules give.
+    const OF_BENCHMARKS: [Self; 4] = [Self::QaAcc, Self::QaFl, Self::Qa, Self::VqaAccuracy];
+
+    /// All, in the order of tables: [`CORE`](Self::CORE), then those of benchmarks.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::CORE.into_iter().chain(Self::OF_BENCHMARKS)
+    }
 
     /// Its name in files.
     pub fn name(self) -> &'static str {
@@ -163,6 +190,10 @@ impl Metric {
             Self::GoldKept => "gold_kept",
             Self::DistractorsDropped => "distractors_dropped",
             Self::Unparsable => "unparsable",
+            Self::QaAcc => "qa_acc",
+            Self::QaFl => "qa_fl",
+            Self::Qa => "qa",
+            Self::VqaAccuracy => "vqa_accuracy",
         }
     }
 
@@ -176,6 +207,10 @@ impl Metric {
             Self::GoldKept => "Gold kept",
             Self::DistractorsDropped => "Distractors dropped",
             Self::Unparsable => "Unparsable",
+            Self::QaAcc => "QA-Acc",
+            Self::QaFl => "QA-FL",
+            Self::Qa => "QA",
+            Self::VqaAccuracy => "VQA accuracy",
         }
     }
 
@@ -194,6 +229,10 @@ impl Metric {
             Self::GoldKept => outcome.gold_kept.map(f64::from),
             Self::DistractorsDropped => outcome.distractors_dropped,
             Self::Unparsable => Some(f64::from(outcome.unparsable)),
+            Self::QaAcc => outcome.benchmark.qa_acc,
+            Self::QaFl => outcome.benchmark.qa_fl,
+            Self::Qa => outcome.benchmark.qa(),
+            Self::VqaAccuracy => outcome.benchmark.vqa_accuracy,
         }
     }
 }
@@ -256,6 +295,7 @@ pub(crate) mod tests {
             ndcg: Some(1.0),
             gold_kept: Some(true),
             distractors_dropped: Some(0.5),
+            benchmark: BenchmarkScores::default(),
         }
     }
 
@@ -269,7 +309,7 @@ pub(crate) mod tests {
 
     #[test]
     fn metrics_are_found_by_name() {
-        for metric in Metric::ALL {
+        for metric in Metric::all() {
             assert_eq!(Metric::named(metric.name()), Some(metric));
         }
         assert_eq!(Metric::named("bleu"), None);

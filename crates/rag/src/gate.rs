@@ -23,7 +23,7 @@ impl FromStr for Bound {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Metric::ALL.map(Metric::name).join(", ");
+        let known = || Metric::all().map(Metric::name).collect::<Vec<_>>().join(", ");
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| format!("it is METRIC=VALUE, such as answer_em=0.7, not {text:?}"))?;

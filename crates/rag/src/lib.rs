@@ -39,7 +39,7 @@ pub use explanation::{ConfidenceMap, Explanation, answer_confidence};
 pub use fused::{Fused, fuse};
 pub use index::Index;
 pub use picture::picture_bytes;
-pub use pipeline::{Ask, FilterStage, Names, Opinion, Pipeline, RankStage};
+pub use pipeline::{Ask, FilterStage, LabelOrder, Names, Opinion, OrderBy, Pipeline, RankStage};
 pub use retriever::{Candidates, Hit, Retriever, Source, SourceRank};
 pub use runs::{AnsweredRun, ExplanationLog, PairedRuns, read_explanations};
 pub use verification::{Again, Finding, Verification, verify};

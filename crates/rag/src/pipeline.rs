@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use mmrag_core::{Choose, Document, DocumentId, Generate, Question, Sampling};
 use mmrag_task::{GrammarError, Reply, Stage};
+use serde::{Deserialize, Serialize};
 
 use crate::error::RagError;
 use crate::explanation::{ConfidenceMap, DroppedAt, Explanation, Filtering, Verdict};
@@ -79,6 +80,32 @@ pub struct RankStage<'a> {
     pub sampling: &'a Sampling,
     /// A prompt with more tokens loses whole documents until it fits.
     pub max_prompt_tokens: usize,
+    /// In which order the documents are labelled.
+    pub labels: LabelOrder,
+    /// Whose order is told.
+    pub order: OrderBy,
+}
+
+/// In which order the ranker sees the documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelOrder {
+    /// Drawn for each question: the place says nothing, as in training.
+    #[default]
+    Drawn,
+    /// As they were retrieved, or came with the question.
+    Retrieved,
+}
+
+/// Whose order of the documents is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderBy {
+    /// The ranker's, which sees all documents together.
+    #[default]
+    Reply,
+    /// The filter's probabilities, one document at a time; without a filter that of retrieval.
+    Filter,
 }
 
 /// A question to answer.

@@ -320,6 +320,14 @@ impl Report {
         *self.summary.variants.get(variant)?.get(metric.name())?
     }
 
+    /// The metrics that are told, in the order of tables.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let is_told = |metric: &Metric| {
+            self.summary.variants.iter().any(|(_, figures)| figures.get(metric.name()).is_some())
+        };
+        Metric::all().filter(is_told).collect()
+    }
+
     /// The slices of a way to cut the questions.
     pub fn slices(&self, slicing: Slicing) -> &Named<Group> {
         match slicing {

@@ -6,7 +6,7 @@ use mmrag_core::{Example, Sampling};
 use mmrag_rag::evaluation::Outcome;
 use mmrag_rag::explanation::{Candidate, DroppedAt, Explanation, FallbackKind, Verdict};
 use mmrag_rag::fakes::{ScriptedChoose, ScriptedGenerate, prompt_text};
-use mmrag_rag::{Ask, FilterStage, Index, Pipeline};
+use mmrag_rag::{Ask, FilterStage, Index, LabelOrder, OrderBy, Pipeline};
 use mmrag_task::{FilterMode, PromptStyle, Stage};
 
 use world::{documents, examples, parts, pipeline, question};
@@ -152,6 +152,40 @@ fn no_prompt_is_cut_within_a_picture() {
         shown.push(kept.len());
     }
     assert!(shown.is_sorted() && shown[0] == 0 && shown[118] == 5, "{shown:?}");
+}
+
+#[test]
+fn labels_can_follow_retrieval_and_the_order_the_filter() {
+    let (examples, mut parts) = (examples(), parts());
+    parts.chooser = ScriptedChoose::fallible(|prompt, choice| {
+        let yes = prompt_text(prompt).len() as f64 / 1000.0;
+        Ok(if choice == "Yes" { yes } else { 1.0 - yes })
+    });
+    let mut pipeline = pipeline(&parts);
+    pipeline.filter = pipeline.filter.map(|f| FilterStage { threshold: 0.0, k_max: 9, ..f });
+    pipeline.rank.max_prompt_tokens = 900;
+    let mut candidates = examples[0].candidates.clone();
+    candidates.retain(|document| document.id.as_str() != "i-torn");
+    let ranked = |pipeline: &Pipeline<'_>| -> Vec<(usize, usize, f64)> {
+        let explanation = pipeline.answer(&examples[0].question, Some(&candidates)).unwrap();
+        let told = |c: &Candidate| {
+            let rank = c.rank.as_ref()?;
+            Some((rank.label, rank.position, c.filter.as_ref()?.p?))
+        };
+        explanation.candidates.iter().filter_map(told).collect()
+    };
+    let is_by_score = |rows: &[(usize, usize, f64)]| {
+        let mut rows = rows.to_vec();
+        rows.sort_by_key(|(_, position, _)| *position);
+        rows.is_sorted_by(|a, b| a.2 >= b.2)
+    };
+    let drawn = ranked(&pipeline);
+    assert!(!drawn.is_sorted_by_key(|(label, ..)| *label), "{drawn:?}");
+    assert!(!is_by_score(&drawn), "{drawn:?}");
+    pipeline.rank.labels = LabelOrder::Retrieved;
+    assert!(ranked(&pipeline).is_sorted_by_key(|(label, ..)| *label));
+    pipeline.rank.order = OrderBy::Filter;
+    assert!(is_by_score(&ranked(&pipeline)));
 }
 
 #[test]

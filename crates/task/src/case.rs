@@ -33,6 +33,11 @@ impl Case {
         Self { question: question.clone(), documents }
     }
 
+    /// A case of several documents, labelled in the order they are given.
+    pub fn in_order(question: &Question, documents: &[Arc<Document>]) -> Self {
+        Self { question: question.clone(), documents: documents.to_vec() }
+    }
+
     /// The document behind a label, if the label is shown.
     pub fn document(&self, label: usize) -> Option<&Arc<Document>> {
         self.documents.get(label.checked_sub(1)?)

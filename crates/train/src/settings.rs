@@ -4,6 +4,8 @@
 //! - `robust`: our choices for real models of billions of parameters.
 //! - `demo`: for the built-in small model.
 
+use std::path::PathBuf;
+
 use candle_core::Var;
 use mmrag_ops::{AdamW, AdamWOptions};
 use mmrag_task::StageName;
@@ -27,13 +29,16 @@ pub enum Estimator {
 }
 
 /// Which weights the adapter of a stage begins from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// The base model, with a new adapter.
     Base,
     /// The filter stage's adapter.
     Stage1,
+    /// The adapter in this folder, as one that supervised fine-tuning made: a cold start. Its rank
+    /// and layers stay, whatever the settings say.
+    Adapter(PathBuf),
 }
 
 /// The low-rank adapter that is trained.

@@ -8,18 +8,23 @@ use clap::Args;
 use mmrag_model::Policy;
 use mmrag_rag::AnsweredRun;
 use mmrag_rag::report::{Report, ReportInput, Run, Variant, write_report};
+use mmrag_train::Init;
 use serde_json::json;
 
 use super::Ended;
 use super::train::questions;
-use crate::ablation::{BASE, CellSettings, MatrixRun, Resolved, Training, training_name};
+use crate::ablation::{
+    BASE, CellSettings, ColdStart, MatrixRun, Resolved, Training, training_name,
+};
 use crate::answerer::{AnswerArgs, Answerer, load_policy, model_folder};
 use crate::comparing::with_statistics;
 use crate::dataset::{DatasetArgs, DatasetName, PoolName};
 use crate::evaluating::{EvalRun, RESAMPLES, hold, table};
+use crate::narrow::{Gold, narrowed};
 use crate::overlay::nearest;
 use crate::run_settings::facts;
-use crate::stages::{supervise, train_filter, train_ranker};
+use crate::settings::DataSettings;
+use crate::stages::{Questions, supervise, train_filter, train_ranker};
 use crate::{output, stop};
 
 const EXAMPLES: &str = "Examples:
@@ -184,13 +189,20 @@ impl Matrix<'_> {
             strict: false,
         };
         let most = settings.test.questions;
-        let examples = data.examples((most > 0).then_some(most))?;
+        let mut examples = data.examples((most > 0).then_some(most))?;
+        if let Some(k) = settings.bm25_top_k {
+            examples = narrowed(&examples, k, Gold::AsFound)?;
+        }
+        if let Some(gold_at) = settings.gold_at {
+            examples = examples.iter().map(|example| gold_at.of(example)).collect();
+        }
         let title = cell.variant.name.clone();
         let run = EvalRun {
             answerer: &answerer,
             data: &data,
             answer: &answer,
             search: None,
+            bart: None,
             folder: &cell.folder,
             title: &title,
             stop: self.stop,
@@ -201,7 +213,7 @@ impl Matrix<'_> {
     /// Stage 1, trained if it is not there.
     fn filter(&self, cell: &CellSettings, seed: u64, policy: &Policy) -> anyhow::Result<Trained> {
         let place = |name: String| self.run.out.join("filters").join(name);
-        if !cell.use_filter && cell.rank.training.init == mmrag_train::Init::Base {
+        if !cell.use_filter && cell.rank.training.init != Init::Stage1 {
             return Ok(Trained::None);
         }
         let trained = match cell.stage1 {
@@ -232,28 +244,63 @@ impl Matrix<'_> {
         filter: Option<&Path>,
         policy: &Policy,
     ) -> anyhow::Result<Trained> {
-        let place = |name: String| self.run.out.join("rankers").join(name);
-        let filter = filter.map(Path::to_path_buf).unwrap_or_default();
-        let trained = match cell.stage2 {
-            Training::None => return Ok(Trained::None),
-            Training::Reinforce => {
-                let mut run = cell.rank.clone();
-                run.training.seed = seed;
-                run.filter_adapter = filter;
-                run.out = place(training_name(&run)?);
-                let asked = questions(&run.data, run.data.dev_questions)?;
-                train_ranker(&run, policy, &asked, self.stop)?
+        match (cell.stage2, cell.cold_start) {
+            (Training::None, _) => Ok(Trained::None),
+            (Training::Sft, _) => self.supervised(cell, seed, filter, policy),
+            (Training::Reinforce, None) => {
+                self.reinforced(cell, seed, filter, policy, cell.rank.training.init.clone())
             }
-            Training::Sft => {
-                let mut run = cell.rank_sft.clone();
-                run.training.seed = seed;
-                run.filter_adapter = filter;
-                run.out = place(format!("sft-{}", training_name(&run)?));
-                let asked = questions(&run.data, run.data.dev_questions)?;
-                supervise(&run, policy, &asked, self.stop)?
+            (Training::Reinforce, Some(ColdStart::Sft)) => {
+                match self.supervised(cell, seed, filter, policy)? {
+                    Trained::Adapter(first) => {
+                        self.reinforced(cell, seed, filter, policy, Init::Adapter(first))
+                    }
+                    other => Ok(other),
+                }
             }
-        };
+        }
+    }
+
+    /// Stage 2 by reinforcement that begins with `init`.
+    fn reinforced(
+        &self,
+        cell: &CellSettings,
+        seed: u64,
+        filter: Option<&Path>,
+        policy: &Policy,
+        init: Init,
+    ) -> anyhow::Result<Trained> {
+        let mut run = cell.rank.clone();
+        run.training.seed = seed;
+        run.training.init = init;
+        run.filter_adapter = filter.map(Path::to_path_buf).unwrap_or_default();
+        run.out = self.ranker_place("", training_name(&run)?, cell);
+        let asked = asked(cell, &run.data)?;
+        let trained = train_ranker(&run, policy, &asked, self.stop)?;
         Ok(trained.map_or(Trained::Stopped, Trained::Adapter))
+    }
+
+    /// Stage 2 from right replies.
+    fn supervised(
+        &self,
+        cell: &CellSettings,
+        seed: u64,
+        filter: Option<&Path>,
+        policy: &Policy,
+    ) -> anyhow::Result<Trained> {
+        let mut run = cell.rank_sft.clone();
+        run.training.seed = seed;
+        run.filter_adapter = filter.map(Path::to_path_buf).unwrap_or_default();
+        run.out = self.ranker_place("sft-", training_name(&run)?, cell);
+        let asked = asked(cell, &run.data)?;
+        let trained = supervise(&run, policy, &asked, self.stop)?;
+        Ok(trained.map_or(Trained::Stopped, Trained::Adapter))
+    }
+
+    /// Where a trained stage 2 lies. What BM25 leaves is no part of a training's settings.
+    fn ranker_place(&self, prefix: &str, name: String, cell: &CellSettings) -> PathBuf {
+        let narrowed = cell.bm25_top_k.map_or_else(String::new, |k| format!("-bm25-{k}"));
+        self.run.out.join("rankers").join(format!("{prefix}{name}{narrowed}"))
     }
 
     /// The table of the cells that are filled.
@@ -290,4 +337,12 @@ impl Matrix<'_> {
         write_report(&self.run.out, &report, &[]).context("failed to write the report")?;
         Ok(report)
     }
+}
+
+/// The questions of stage 2: gold documents stay in training, as they do with a filter.
+fn asked(cell: &CellSettings, data: &DataSettings) -> anyhow::Result<Questions> {
+    let asked = questions(data, data.dev_questions)?;
+    let Some(k) = cell.bm25_top_k else { return Ok(asked) };
+    let Questions { train, dev } = asked;
+    Ok(Questions { train: narrowed(&train, k, Gold::Kept)?, dev: narrowed(&dev, k, Gold::Kept)? })
 }

@@ -107,6 +107,7 @@ impl CurveCommand {
                 data: &data,
                 answer: &self.answer,
                 search: None,
+                bart: None,
                 folder,
                 title: &title,
                 stop,

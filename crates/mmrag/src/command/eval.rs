@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
+use mmrag_rag::evaluation::Benchmark;
 use mmrag_rag::report::write_report;
 use mmrag_rag::{Index, Retriever};
 
@@ -20,6 +21,7 @@ use crate::answerer::{AnswerArgs, Answerer};
 use crate::comparing::{read_runs, report_of_run, shown};
 use crate::dataset::{Asked, DatasetArgs};
 use crate::evaluating::{EvalRun, Search, table};
+use crate::scoring::fluency::BartArgs;
 use crate::{output, stop};
 
 /// Questions that the page of a run shows, wrong ones first.
@@ -52,6 +54,7 @@ const EXAMPLES: &str = "Example:
   mmrag eval run --dataset atlas --data atlas --split dev --out runs/dev \\
       --filter-adapter runs/filter/adapter --rank-adapter runs/rank/adapter
 
+Answers are judged by EM and F1; those of webqa, vqa2 and textvqa by their benchmark's rules too.
 OUT/explanations.jsonl gets one line a question as it is done; the same command goes on where a
 run was stopped. OUT/outcomes.jsonl says how right each answer is, OUT/report.json and OUT/report.html
 hold the figures. `mmrag eval compare`, `gate` and `report` read the folder.";
@@ -76,6 +79,8 @@ pub(crate) struct RunCommand {
     json: bool,
     #[command(flatten)]
     answer: AnswerArgs,
+    #[command(flatten, next_help_heading = "Only for webqa")]
+    bart: BartArgs,
 }
 
 impl EvalCommand {
@@ -101,6 +106,10 @@ impl EvalCommand {
 
 impl RunCommand {
     fn run(&self) -> anyhow::Result<Ended> {
+        ensure!(
+            !self.bart.is_given() || self.dataset.dataset.benchmark() == Some(Benchmark::WebQa),
+            "--bart is for webqa: leave it out"
+        );
         let stop = stop::on_interrupt()?;
         let engine = self.answer.engine()?;
         let answerer = Answerer::new(&engine, &self.answer)?;
@@ -120,6 +129,7 @@ impl RunCommand {
             data: &self.dataset,
             answer: &self.answer,
             search,
+            bart: Some(&self.bart),
             folder: &self.out,
             title: "eval",
             stop: &stop,

@@ -5,16 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use mmrag_data::{Prediction, entries, people, predictions, webqa_table};
-use mmrag_model::BartScorer;
 use mmrag_task::metrics::{ENGLISH_LEMMAS, english_lemmas, vqa as people_rules};
 use serde::Serialize;
 
 use super::Ended;
-use crate::scoring::fluency::{Fluency, fluencies};
-use crate::scoring::score_log::ScoreLog;
+use crate::scoring::fluency::{BartArgs, fluencies};
 use crate::scoring::webqa::{Judging, LemmaTable, Matched, Rule};
 use crate::scoring::{Problems, multimodalqa, vqa};
-use crate::weights::bart_version;
 use crate::{output, stop};
 
 /// A benchmark with an official metric.
@@ -75,15 +72,8 @@ struct WebqaArgs {
     /// Another table of lemmas: one JSON object from words to lemmas
     #[arg(long, value_name = "FILE")]
     lemmas: Option<PathBuf>,
-    /// For QA-FL and QA: the folder of a BART such as facebook/bart-large-cnn
-    #[arg(long, value_name = "DIR")]
-    bart: Option<PathBuf>,
-    /// Weights to use instead of the folder's, such as BARTScore's bart.pth
-    #[arg(long, value_name = "FILE", requires = "bart")]
-    bart_weights: Option<PathBuf>,
-    /// Keep the scores of texts here as they are made: the same command goes on where it was stopped
-    #[arg(long, value_name = "FILE", requires = "bart")]
-    bart_scores: Option<PathBuf>,
+    #[command(flatten)]
+    bart: BartArgs,
 }
 
 impl ScoreCommand {
@@ -136,7 +126,7 @@ impl ScoreCommand {
             },
             table: own.as_ref().unwrap_or_else(|| english_lemmas()),
         };
-        let fluencies = match self.webqa.fluency()? {
+        let fluencies = match self.webqa.bart.fluency(None)? {
             Some(mut bart) => {
                 let stop = stop::on_interrupt()?;
                 let found = fluencies(&mut bart, &matched.fluency_questions(), &stop)?;
@@ -185,24 +175,12 @@ impl ScoreCommand {
 }
 
 impl WebqaArgs {
-    /// The BART, if one is given.
-    fn fluency(&self) -> anyhow::Result<Option<Fluency>> {
-        let Some(folder) = &self.bart else { return Ok(None) };
-        let weights = self.bart_weights.as_deref();
-        let log = match &self.bart_scores {
-            Some(path) => Some(ScoreLog::open(path, &bart_version(folder, weights)?)?),
-            None => None,
-        };
-        let scorer = BartScorer::load(folder, weights).context("failed to load the BART")?;
-        Ok(Some(Fluency { scorer, log }))
-    }
-
     /// Refuses to be given for another benchmark.
     fn refuse(&self) -> anyhow::Result<()> {
         for (flag, is_given) in [
             ("--rule", self.rule.is_some()),
             ("--lemmas", self.lemmas.is_some()),
-            ("--bart", self.bart.is_some()),
+            ("--bart", self.bart.is_given()),
         ] {
             ensure!(!is_given, "{flag} is for webqa: leave it out");
         }

@@ -8,14 +8,17 @@ use clap::{Args, Subcommand};
 use mmrag_core::Example;
 use mmrag_data::Pool;
 use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
+use mmrag_model::Policy;
 use mmrag_task::StageName;
 use serde_json::Value;
 
 use super::Ended;
-use crate::answerer::{load_policy, load_trainable, model_folder};
+use crate::answerer::{foresee_adapter, load_policy, load_trainable, model_folder};
 use crate::dataset::{self, SplitName, degraded};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
-use crate::stages::{Questions, first, stage_of, supervise, train_filter, train_ranker};
+use crate::stages::{
+    Questions, adapters_of, first, stage_of, supervise, train_filter, train_ranker,
+};
 use crate::{output, predict, stop};
 
 /// The atlas that composed lessons are checked on; any seed would do.
@@ -70,22 +73,12 @@ impl TrainCommand {
             Self::Filter(RunArgs { file, .. }) => {
                 let run = ReinforceRun::read(file, StageName::Filter)?;
                 let questions = questions(&run.data, run.data.calibration_questions)?;
-                train_filter(
-                    &run,
-                    &load_policy(&model_folder(Some(&run.model))?)?,
-                    &questions,
-                    &stop,
-                )?
+                train_filter(&run, &policy_of(&run)?, &questions, &stop)?
             }
             Self::Rank(RunArgs { file, .. }) => {
                 let run = ReinforceRun::read(file, StageName::Rank)?;
                 let questions = questions(&run.data, run.data.dev_questions)?;
-                train_ranker(
-                    &run,
-                    &load_policy(&model_folder(Some(&run.model))?)?,
-                    &questions,
-                    &stop,
-                )?
+                train_ranker(&run, &policy_of(&run)?, &questions, &stop)?
             }
             Self::Sft(RunArgs { file, .. }) => supervise_each(SftRun::read_chain(file)?, &stop)?,
         };
@@ -114,6 +107,15 @@ impl TrainCommand {
         let stage = stage_of(&run, name);
         predict::training(&model, &stage, &run.training, &asked).map(Some)
     }
+}
+
+/// The model that a run trains. Its adapters are looked at before the model is read.
+fn policy_of(run: &ReinforceRun) -> anyhow::Result<Policy> {
+    let model = model_folder(Some(&run.model))?;
+    for adapter in adapters_of(run) {
+        foresee_adapter(adapter, &model)?;
+    }
+    load_policy(&model)
 }
 
 /// Does one run after the other, each with the model of the one before.

@@ -1,17 +1,57 @@
 //! QA-FL of answers, by a BART.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use clap::Args;
 use mmrag_model::BartScorer;
 use mmrag_task::metrics::{ReferenceScores, fluency, fluency_text};
 
 use super::score_log::ScoreLog;
 use crate::progress::Meter;
+use crate::weights::bart_version;
 
 /// Pairs of texts between two looks at the progress.
 const CHUNK: usize = 64;
+
+/// The BART of WebQA's fluency.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct BartArgs {
+    /// For WebQA's QA-FL and QA: the folder of a BART such as facebook/bart-large-cnn
+    #[arg(long, value_name = "DIR")]
+    bart: Option<PathBuf>,
+    /// Weights to use instead of the folder's, such as BARTScore's bart.pth
+    #[arg(long, value_name = "FILE", requires = "bart")]
+    bart_weights: Option<PathBuf>,
+    /// Keep the scores of texts here as they are made: the same command goes on where it was stopped
+    #[arg(long, value_name = "FILE", requires = "bart")]
+    bart_scores: Option<PathBuf>,
+}
+
+impl BartArgs {
+    /// Whether there is one.
+    pub(crate) fn is_given(&self) -> bool {
+        self.bart.is_some()
+    }
+
+    /// The BART, loaded, if one is given. Scores are kept where the arguments say, else in `log`.
+    ///
+    /// # Errors
+    ///
+    /// When the folder does not hold a BART, or the kept scores cannot be read.
+    pub(crate) fn fluency(&self, log: Option<&Path>) -> anyhow::Result<Option<Fluency>> {
+        let Some(folder) = &self.bart else { return Ok(None) };
+        let weights = self.bart_weights.as_deref();
+        let log = match self.bart_scores.as_deref().or(log) {
+            Some(path) => Some(ScoreLog::open(path, &bart_version(folder, weights)?)?),
+            None => None,
+        };
+        let scorer = BartScorer::load(folder, weights).context("failed to load the BART")?;
+        Ok(Some(Fluency { scorer, log }))
+    }
+}
 
 /// An answer, if there is one, and the answers that it should be like.
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 use mmrag_core::{Document, Origin};
 use mmrag_task::{NONE, Reply};
 
-use super::{Answered, Pipeline, Replied};
+use super::{Answered, OrderBy, Pipeline, Replied};
 use crate::explanation::{
     Asked, Candidate, Citation, Explanation, Fallback, FallbackKind, Ranking, ReasoningStep,
     Timings, find_quote, reasoning_steps,
@@ -30,6 +30,10 @@ impl Pipeline<'_> {
         let said = match &replied {
             None => nothing_kept(),
             Some(replied) => said(replied, &filtered.kept),
+        };
+        let said = match self.rank.order {
+            OrderBy::Reply => said,
+            OrderBy::Filter => Said { order: filtered.kept.clone(), ..said },
         };
         let retrieved = &filtered.retrieved;
         let document = |hit: usize| &*retrieved.hits[hit].document;

@@ -7,7 +7,7 @@ use mmrag_core::{Completion, EngineError, Modality, Prompt, Sampling, Tell};
 use mmrag_task::Case;
 
 use super::filter::shown;
-use super::{Answered, Dropped, Filtered, Pipeline, RankStage, Replied, elapsed_ms};
+use super::{Answered, Dropped, Filtered, LabelOrder, Pipeline, RankStage, Replied, elapsed_ms};
 use crate::error::RagError;
 use crate::explanation::{DroppedAt, answer_confidence};
 use crate::version::derived_seed;
@@ -107,9 +107,18 @@ impl<'a> Pipeline<'a> {
 
     fn show(&self, filtered: &Filtered) -> Shown {
         let hits = &filtered.retrieved.hits;
-        let documents: Vec<_> =
-            filtered.kept.iter().map(|&hit| Arc::clone(&hits[hit].document)).collect();
-        let case = Case::listwise(filtered.retrieved.question, &documents, self.seed);
+        let documents = |kept: &[usize]| -> Vec<_> {
+            kept.iter().map(|&hit| Arc::clone(&hits[hit].document)).collect()
+        };
+        let question = filtered.retrieved.question;
+        let case = match self.rank.labels {
+            LabelOrder::Drawn => Case::listwise(question, &documents(&filtered.kept), self.seed),
+            LabelOrder::Retrieved => {
+                let mut kept = filtered.kept.clone();
+                kept.sort_unstable();
+                Case::in_order(question, &documents(&kept))
+            }
+        };
         let hit_of = |document: &Arc<_>| {
             let is_it = |hit: &&usize| Arc::ptr_eq(&hits[**hit].document, document);
             *filtered.kept.iter().find(is_it).expect("a case shows the documents it is given")

@@ -44,6 +44,14 @@ pub(super) fn check(variants: &[Variant]) -> Result<(), RagError> {
     }
 }
 
+/// The metrics that are told: those of every run, and of the others those that some answer has.
+fn told(variants: &[Variant]) -> Vec<Metric> {
+    let outcomes =
+        || variants.iter().flat_map(|variant| &variant.runs).flat_map(|run| &run.outcomes);
+    let has = |metric: Metric| outcomes().any(|outcome| metric.of(outcome).is_some());
+    Metric::all().filter(|metric| Metric::CORE.contains(metric) || has(*metric)).collect()
+}
+
 /// Every metric of every variant over some of the questions.
 pub(super) fn of_variants(
     variants: &[Variant],
@@ -55,7 +63,7 @@ pub(super) fn of_variants(
             let interval = resamples.interval(&scores(variant, metric, questions));
             (metric.name().to_owned(), interval)
         };
-        Metric::ALL.into_iter().map(figure).collect()
+        told(variants).into_iter().map(figure).collect()
     };
     variants.iter().map(|variant| (variant.name.clone(), figures(variant))).collect()
 }
@@ -68,7 +76,7 @@ pub(super) fn tests(input: &ReportInput, resamples: &Resamples) -> Result<Vec<Te
         let n = pair.0.runs.first().map_or(0, |run| run.outcomes.len());
         let questions: Vec<usize> = (0..n).collect();
         let of_metric = |metric| test(input, pair, metric, &questions, resamples);
-        tests.extend(Metric::ALL.into_iter().filter_map(of_metric));
+        tests.extend(Metric::all().filter_map(of_metric));
     }
     let adjusted = holm(&tests.iter().map(|test| test.p).collect::<Vec<f64>>());
     for (test, p) in tests.iter_mut().zip(adjusted) {

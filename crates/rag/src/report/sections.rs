@@ -36,7 +36,7 @@ pub(super) fn tiles(report: &Report) -> String {
             );
         }
     } else if let Some((name, _)) = report.summary.variants.iter().next() {
-        for metric in Metric::ALL {
+        for metric in report.metrics() {
             let Some(value) = report.figure(name, metric) else { continue };
             let (low, high) = (percent(value.low), percent(value.high));
             tile(metric, value, &format!("<small>{low} – {high}</small>"));
@@ -93,7 +93,7 @@ fn failure_look(failure: Option<Failure>) -> (String, &'static str) {
 /// Every variant, every metric.
 pub(super) fn results(report: &Report) -> String {
     let mut html = String::from("<div class=\"scroll\"><table><thead><tr><th>Variant</th>");
-    for metric in Metric::ALL {
+    for metric in report.metrics() {
         put!(html, "<th>{}</th>", metric.title());
     }
     html.push_str("</tr></thead><tbody>");
@@ -101,7 +101,7 @@ pub(super) fn results(report: &Report) -> String {
         let about = report.about.get(name).map_or("", String::as_str);
         put!(html, "<tr><th class=\"row\"><i class=\"{}\"></i>{}", series(i), escaped(name));
         put!(html, "<small>{}</small></th>", escaped(about));
-        for metric in Metric::ALL {
+        for metric in report.metrics() {
             let figure = figures.get(metric.name()).copied().flatten();
             html.push_str(&cell(figure, is_best(report, metric, figure)));
         }
@@ -129,7 +129,7 @@ pub(super) fn differences(report: &Report) -> String {
 
 fn by_metric(report: &Report, hub: &str) -> String {
     let mut html = String::new();
-    for metric in Metric::ALL {
+    for metric in report.metrics() {
         let of_it = report.summary.tests.iter().filter(|test| test.metric == metric.name());
         let rows: Vec<ForestRow> = of_it.map(|test| forest_row(&test.a, test)).collect();
         if rows.is_empty() {

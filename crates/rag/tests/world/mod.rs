@@ -10,7 +10,7 @@ use mmrag_core::{
     QuestionId, Sampling, Table,
 };
 use mmrag_rag::fakes::{ScriptedChoose, ScriptedGenerate, prompt_text};
-use mmrag_rag::{FilterStage, Names, Pipeline, RankStage};
+use mmrag_rag::{FilterStage, LabelOrder, Names, OrderBy, Pipeline, RankStage};
 use mmrag_task::{FilterMode, PromptStyle, Stage};
 
 /// A grey picture of one pixel.
@@ -212,6 +212,8 @@ pub(crate) fn pipeline(parts: &Parts) -> Pipeline<'_> {
             engine: &parts.writer,
             sampling: &parts.sampling,
             max_prompt_tokens: 200,
+            labels: LabelOrder::Drawn,
+            order: OrderBy::Reply,
         },
         seed: 7,
         names: Names { model: "scripted", adapters: &parts.adapters },
