@@ -274,7 +274,7 @@ impl Matrix<'_> {
         run.training.seed = seed;
         run.training.init = init;
         run.filter_adapter = filter.map(Path::to_path_buf).unwrap_or_default();
-        run.out = self.ranker_place("", training_name(&run)?, cell);
+        run.out = self.ranker_place("", &training_name(&run)?, cell);
         let asked = asked(cell, &run.data)?;
         let trained = train_ranker(&run, policy, &asked, self.stop)?;
         Ok(trained.map_or(Trained::Stopped, Trained::Adapter))
@@ -291,14 +291,14 @@ impl Matrix<'_> {
         let mut run = cell.rank_sft.clone();
         run.training.seed = seed;
         run.filter_adapter = filter.map(Path::to_path_buf).unwrap_or_default();
-        run.out = self.ranker_place("sft-", training_name(&run)?, cell);
+        run.out = self.ranker_place("sft-", &training_name(&run)?, cell);
         let asked = asked(cell, &run.data)?;
         let trained = supervise(&run, policy, &asked, self.stop)?;
         Ok(trained.map_or(Trained::Stopped, Trained::Adapter))
     }
 
     /// Where a trained stage 2 lies. What BM25 leaves is no part of a training's settings.
-    fn ranker_place(&self, prefix: &str, name: String, cell: &CellSettings) -> PathBuf {
+    fn ranker_place(&self, prefix: &str, name: &str, cell: &CellSettings) -> PathBuf {
         let narrowed = cell.bm25_top_k.map_or_else(String::new, |k| format!("-bm25-{k}"));
         self.run.out.join("rankers").join(format!("{prefix}{name}{narrowed}"))
     }

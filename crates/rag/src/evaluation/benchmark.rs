@@ -60,8 +60,8 @@ impl Benchmark {
                 });
                 BenchmarkScores { qa_acc: judged, ..BenchmarkScores::default() }
             }
-            Self::Vqa2 => agreement(|answer, people| vqa::accuracy(answer, people)),
-            Self::TextVqa => agreement(|answer, people| vqa::text_accuracy(answer, people)),
+            Self::Vqa2 => agreement(vqa::accuracy),
+            Self::TextVqa => agreement(vqa::text_accuracy),
         }
     }
 }
