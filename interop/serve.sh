@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 binary=${1:-target/debug/mmrag}
 work=$(mktemp -d)
 server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap '[ $? = 0 ] || cat "$work/log" >&2; [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 skip() { echo "not checked here: $*" >&2; }
 
@@ -24,8 +24,23 @@ chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || com
 [ -n "$chromium" ] || { skip "browser (there is no Chromium)"; exit 0; }
 install playwright || { skip "browser (the package index cannot be reached)"; exit 0; }
 "$binary" data make atlas --questions 300 --seed 2 --out "$work/atlas" >"$work/log" 2>&1
+cat >"$work/filter.toml" <<TOML
+preset = "demo"
+out = "$work/runs/filter"
+[data]
+folder = "$work/atlas"
+questions = 24
+dev_questions = 4
+calibration_questions = 4
+[training]
+steps = 4
+prompts_per_step = 4
+TOML
+"$binary" train filter "$work/filter.toml" >"$work/log" 2>&1
+"$binary" eval run --dataset atlas --data "$work/atlas" --split dev --questions 4 \
+    --out "$work/runs/answered" >"$work/log" 2>&1
 "$binary" serve --port 0 --dataset atlas --data "$work/atlas" --split test --threshold 0.3 \
-    --state "$work/state" >"$work/address" 2>"$work/log" &
+    --runs "$work/runs" --state "$work/state" >"$work/address" 2>"$work/log" &
 server=$!
 for _ in $(seq 600); do
     [ -s "$work/address" ] && break

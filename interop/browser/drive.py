@@ -135,6 +135,36 @@ def collections(page, shot):
     print("ok  uploaded; what a document says is shown as text")
 
 
+def runs(page, shot):
+    """Curves of a training and the report of a run, if the server has such (`--runs DIR`)."""
+    page.get_by_role("link", name="Runs").click()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    links = page.get_by_role("navigation", name="Runs").get_by_role("link")
+    if links.count() == 0:
+        print("no run to open")
+        return
+    curves = reports = 0
+    for name in links.all_inner_texts():
+        links.filter(has_text=name).first.click()
+        expect(page.get_by_role("heading", name=f"Run {name}")).to_be_visible()
+        report = page.get_by_role("link", name="Open the report")
+        if report.count() == 0:
+            plots = page.locator("figure.card svg[role=img]")
+            expect(plots.first).to_be_visible()
+            curves += plots.count()
+            shot(f"run-{name.replace('/', '-')}")
+            check_no_sideways_scroll(page, name)
+            continue
+        with page.context.expect_page() as opened:
+            report.click()
+        expect(opened.value.get_by_role("heading").first).to_be_visible()
+        check_no_sideways_scroll(opened.value, f"the report of {name}")
+        opened.value.screenshot(path=OUT / f"report-{page.viewport_size['width']}.png")
+        opened.value.close()
+        reports += 1
+    print(f"ok  {curves} curves and {reports} reports of {links.count()} runs")
+
+
 def dark(page, shot):
     page.get_by_role("link", name="Past questions").click()
     expect(page.locator("ul.past li").first).to_be_visible()
@@ -164,6 +194,7 @@ def main():
             why_not(page, shot)
             feedback(page)
             collections(page, shot)
+            runs(page, shot)
             dark(page, shot)
             assert not problems, problems
             print(f"ok  {size} {width}x{height}: no error, no other host, no dialog")
