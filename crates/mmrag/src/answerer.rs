@@ -27,6 +27,10 @@ const MAX_PROMPT_TOKENS: usize = 4096;
 pub(crate) const MODEL_HELP: &str = "The model: a folder, or ORG/NAME[@REV] on the Hugging Face \
      hub; the built-in small model if absent";
 
+/// What `--filter-adapter` takes.
+const FILTER_HELP: &str = "The filter's adapter: a folder, or ORG/NAME[@REV] on the hub; without it \
+     and --threshold every document goes to the ranker";
+
 /// What a model takes that must be named.
 pub(crate) const NEEDED_MODEL_HELP: &str =
     "The model: a folder, or ORG/NAME[@REV] on the Hugging Face hub";
@@ -42,11 +46,11 @@ pub(crate) struct AnswerArgs {
     #[arg(long, value_name = "URL", conflicts_with_all = ["filter_adapter", "rank_adapter"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) policy: Option<String>,
-    /// The filter's adapter; without it and --threshold every document goes to the ranker
-    #[arg(long, value_name = "DIR")]
+    /// The filter's adapter, as [`FILTER_HELP`] says.
+    #[arg(long, value_name = "ADAPTER", help = FILTER_HELP)]
     pub(crate) filter_adapter: Option<PathBuf>,
-    /// The ranker's adapter
-    #[arg(long, value_name = "DIR")]
+    /// The ranker's adapter, as the filter's.
+    #[arg(long, value_name = "ADAPTER", help = "The ranker's adapter, named as the filter's")]
     pub(crate) rank_adapter: Option<PathBuf>,
     /// Keep a document from this probability up; if absent, as calibrated after training
     #[arg(long, value_name = "P")]
@@ -127,7 +131,9 @@ impl AnswerArgs {
             return Ok(serde_json::Value::Null);
         }
         let adapters = [&self.filter_adapter, &self.rank_adapter].into_iter().flatten();
-        let adapters: Vec<&Path> = adapters.map(PathBuf::as_path).collect();
+        let adapters: Vec<PathBuf> =
+            adapters.map(|named| hub::adapter_folder(named)).collect::<anyhow::Result<_>>()?;
+        let adapters: Vec<&Path> = adapters.iter().map(PathBuf::as_path).collect();
         weights::versions(&self.folder()?, &adapters)
     }
 
@@ -248,7 +254,7 @@ impl<'p> Answerer<'p> {
             EngineRef::Other { name, .. } => (Notes::default(), name.to_owned()),
         };
         let notes_of = |adapter: &Option<PathBuf>| match adapter {
-            Some(folder) => Notes::of(folder),
+            Some(named) => Notes::of(&hub::adapter_folder(named)?),
             None => Ok(notes.clone()),
         };
         let filter_notes = notes_of(&arguments.filter_adapter)?;
@@ -390,23 +396,26 @@ fn load(folder: &Path, precision: Precision) -> anyhow::Result<Policy> {
     }
 }
 
-/// Refuses an adapter that does not fit a model's folder, before either is read.
+/// Refuses an adapter that does not fit a model's folder, before either is read. It is named by its
+/// folder or by its name on the hub.
 ///
 /// # Errors
 ///
 /// When a folder does not hold what it should, or the two do not fit.
-pub(crate) fn foresee_adapter(folder: &Path, model: &Path) -> anyhow::Result<()> {
-    Adapter::foresee(folder, model)
+pub(crate) fn foresee_adapter(named: &Path, model: &Path) -> anyhow::Result<()> {
+    let folder = hub::adapter_folder(named)?;
+    Adapter::foresee(&folder, model)
         .with_context(|| format!("failed to load the adapter {}", folder.display()))
 }
 
-/// Loads an adapter's folder onto a model.
+/// Loads an adapter, named by its folder or by its name on the hub, onto a model.
 ///
 /// # Errors
 ///
-/// When it does not hold an adapter that fits the model.
-pub(crate) fn load_adapter(folder: &Path, policy: &Policy) -> anyhow::Result<Adapter> {
-    Adapter::load(folder, policy.vlm())
+/// When there is none, or none that fits the model.
+pub(crate) fn load_adapter(named: &Path, policy: &Policy) -> anyhow::Result<Adapter> {
+    let folder = hub::adapter_folder(named)?;
+    Adapter::load(&folder, policy.vlm())
         .with_context(|| format!("failed to load the adapter {}", folder.display()))
 }
 

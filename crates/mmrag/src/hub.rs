@@ -1,4 +1,4 @@
-//! Models by name: what `--model ORG/NAME[@REV]` means where there is no such folder.
+//! Models and adapters by name: what `--model ORG/NAME[@REV]` means where there is no such folder.
 //!
 //! The cache is the one that huggingface_hub and everything upon it uses, so that what is there
 //! is not downloaded again. What the cache holds whole is used without a question to the hub: who
@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use cache::{Held, Store};
+use files::Kind;
 use name::HubName;
 use refusal::Refusal;
 use repository::Repository;
@@ -34,33 +35,47 @@ use variables::Variables;
 ///
 /// When there is neither, the hub does not give it, or it cannot be written.
 pub(crate) fn folder(named: &Path) -> anyhow::Result<PathBuf> {
+    folder_of(Kind::Model, named)
+}
+
+/// The folder of an adapter, as [`folder`].
+///
+/// # Errors
+///
+/// As [`folder`].
+pub(crate) fn adapter_folder(named: &Path) -> anyhow::Result<PathBuf> {
+    folder_of(Kind::Adapter, named)
+}
+
+fn folder_of(kind: Kind, named: &Path) -> anyhow::Result<PathBuf> {
     if named.is_dir() {
         return Ok(named.to_path_buf());
     }
+    let (what, config) = (kind.what(), kind.config());
     match named.to_str().and_then(HubName::parse) {
-        Some(name) if !named.exists() => snapshot(&name),
+        Some(name) if !named.exists() => snapshot(kind, &name),
         _ if named.exists() => bail!(
-            "failed to open the model {}: it is a file; give the folder that holds config.json and \
+            "failed to open the {what} {}: it is a file; give the folder that holds {config} and \
              *.safetensors",
             named.display()
         ),
         _ => bail!(
-            "failed to find the model {}: there is no such folder, and it is no name on the hub, \
+            "failed to find the {what} {}: there is no such folder, and it is no name on the hub, \
              as ORG/NAME or ORG/NAME@REV would be",
             named.display()
         ),
     }
 }
 
-/// The folder of the cache that holds the model.
-fn snapshot(name: &HubName) -> anyhow::Result<PathBuf> {
+/// The folder of the cache that holds it.
+fn snapshot(kind: Kind, name: &HubName) -> anyhow::Result<PathBuf> {
     let variables = Variables::read()?;
-    let store = Store::new(&variables.cache, name);
+    let store = Store::new(&variables.cache, kind, name);
     let held = store.held();
     if let Held::Whole(folder) = held {
         return Ok(folder);
     }
-    let refusal = Refusal { name, variables: &variables, place: store.place(), held: &held };
+    let refusal = Refusal { kind, name, variables: &variables, place: store.place(), held: &held };
     if variables.offline {
         return usable(&held).ok_or_else(|| refusal.offline());
     }
@@ -73,7 +88,8 @@ fn snapshot(name: &HubName) -> anyhow::Result<PathBuf> {
         }
         (Err(trouble), None) => return Err(refusal.because(None, &trouble)),
     };
-    let weights = files::weights_file(&listing.files).map_err(|reason| refusal.unfit(&reason))?;
+    let weights =
+        files::weights_file(kind, &listing.files).map_err(|reason| refusal.unfit(&reason))?;
     store.download(&repository, &listing, weights, &refusal)
 }
 

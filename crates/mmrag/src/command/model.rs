@@ -14,7 +14,7 @@ use crate::answerer::{MODEL_HELP, NEEDED_MODEL_HELP, model_folder};
 use crate::host::host;
 use crate::notes::Notes;
 use crate::published::{self, Published};
-use crate::{output, small_model};
+use crate::{hub, output, small_model};
 
 /// Makes and looks at models.
 #[derive(Subcommand)]
@@ -90,7 +90,7 @@ pub(crate) struct MergeCommand {
     /// The model, as [`MODEL_HELP`] says.
     #[arg(long, value_name = "MODEL", help = MODEL_HELP)]
     model: Option<PathBuf>,
-    /// The adapter's folder, as PEFT writes it
+    /// The adapter: a folder as PEFT writes it, or its name on the hub
     #[arg(long, value_name = "DIR")]
     adapter: PathBuf,
     /// The folder to write, new or empty
@@ -180,7 +180,7 @@ impl InfoCommand {
 impl MergeCommand {
     fn run(&self) -> anyhow::Result<()> {
         let model = model_folder(self.model.as_deref())?;
-        merge(&model, &self.adapter, &self.out)
+        merge(&model, &hub::adapter_folder(&self.adapter)?, &self.out)
             .with_context(|| format!("failed to merge {}", self.adapter.display()))?;
         output::line(&self.out.display().to_string())?;
         Ok(())
@@ -217,7 +217,8 @@ impl CheckCommand {
     fn compare(&self) -> anyhow::Result<Vec<Compared>> {
         let model = model_folder(Some(&self.model))?;
         if !self.cases.join("update.json").is_file() {
-            return Ok(check(&model, self.adapter.as_deref(), &self.cases, &host().device)?);
+            let adapter = self.adapter.as_deref().map(hub::adapter_folder).transpose()?;
+            return Ok(check(&model, adapter.as_deref(), &self.cases, &host().device)?);
         }
         ensure!(
             self.adapter.is_none(),

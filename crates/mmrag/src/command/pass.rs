@@ -17,8 +17,8 @@ use crate::answerer::{AnswerArgs, load_adapter, reply_tokens};
 use crate::dataset::DatasetArgs;
 use crate::dev::exact;
 use crate::notes::Notes;
-use crate::output;
 use crate::progress::Meter;
+use crate::{hub, output};
 
 /// Questions that are asked at once.
 const AT_ONCE: usize = 16;
@@ -94,7 +94,7 @@ impl PassCommand {
         let policy = self.answer.policy()?;
         let adapter = self.answer.rank_adapter.as_deref();
         let notes = match adapter {
-            Some(folder) => Notes::of(folder)?,
+            Some(named) => Notes::of(&hub::adapter_folder(named)?)?,
             None => Notes::of(&self.answer.folder()?)?,
         };
         let adapter = adapter.map(|folder| load_adapter(folder, &policy)).transpose()?;

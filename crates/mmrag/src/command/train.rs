@@ -10,6 +10,7 @@ use mmrag_data::Pool;
 use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
 use mmrag_model::Policy;
 use mmrag_task::StageName;
+use mmrag_train::Init;
 use serde_json::Value;
 
 use super::Ended;
@@ -19,7 +20,7 @@ use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{
     Questions, adapters_of, first, stage_of, supervise, train_filter, train_ranker,
 };
-use crate::{output, predict, stop};
+use crate::{hub, output, predict, stop};
 
 /// The atlas that composed lessons are checked on; any seed would do.
 const DEV_ATLAS_SEED: u64 = 1;
@@ -71,12 +72,12 @@ impl TrainCommand {
         let stop = stop::on_interrupt()?;
         let published = match self {
             Self::Filter(RunArgs { file, .. }) => {
-                let run = ReinforceRun::read(file, StageName::Filter)?;
+                let run = with_adapters(ReinforceRun::read(file, StageName::Filter)?)?;
                 let questions = questions(&run.data, run.data.calibration_questions)?;
                 train_filter(&run, &policy_of(&run)?, &questions, &stop)?
             }
             Self::Rank(RunArgs { file, .. }) => {
-                let run = ReinforceRun::read(file, StageName::Rank)?;
+                let run = with_adapters(ReinforceRun::read(file, StageName::Rank)?)?;
                 let questions = questions(&run.data, run.data.dev_questions)?;
                 train_ranker(&run, &policy_of(&run)?, &questions, &stop)?
             }
@@ -107,6 +108,17 @@ impl TrainCommand {
         let stage = stage_of(&run, name);
         predict::training(&model, &stage, &run.training, &asked).map(Some)
     }
+}
+
+/// The run with its adapters in folders: those that are named as on the hub are fetched.
+fn with_adapters(mut run: ReinforceRun) -> anyhow::Result<ReinforceRun> {
+    if !run.filter_adapter.as_os_str().is_empty() {
+        run.filter_adapter = hub::adapter_folder(&run.filter_adapter)?;
+    }
+    if let Init::Adapter(named) = &mut run.training.init {
+        *named = hub::adapter_folder(named)?;
+    }
+    Ok(run)
 }
 
 /// The model that a run trains. Its adapters are looked at before the model is read.

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
-use super::files::{CONFIG, INDEX, SINGLE, companions, shards};
+use super::files::{INDEX, Kind, shards};
 use super::name::HubName;
 use super::refusal::Refusal;
 use super::repository::{Listing, Repository, Trouble};
 use super::transfer::Source;
 
-/// A model's place in the cache.
+/// A model's or an adapter's place in the cache.
 pub(super) struct Store<'a> {
     cache: Cache,
+    kind: Kind,
     name: &'a HubName,
 }
 
@@ -34,8 +35,8 @@ pub(super) enum Held {
 
 impl<'a> Store<'a> {
     /// The place of a model in a cache.
-    pub(super) fn new(cache: &Path, name: &'a HubName) -> Self {
-        Self { cache: Cache::new(cache.to_path_buf()), name }
+    pub(super) fn new(cache: &Path, kind: Kind, name: &'a HubName) -> Self {
+        Self { cache: Cache::new(cache.to_path_buf()), kind, name }
     }
 
     /// The folder of all that is of this model.
@@ -46,13 +47,17 @@ impl<'a> Store<'a> {
     /// Looks what is there.
     pub(super) fn held(&self) -> Held {
         let Some(snapshot) = self.snapshot() else { return Held::Nothing };
-        let lacking = lacking(&snapshot);
+        let lacking = lacking(self.kind, &snapshot);
         if !lacking.is_empty() {
             return Held::Lacking(lacking);
         }
         let absent = self.absent(snapshot.file_name().unwrap_or_default().as_ref());
         let is_known = |file| snapshot.join(file).exists() || absent.join(file).exists();
-        if companions().all(is_known) { Held::Whole(snapshot) } else { Held::Usable(snapshot) }
+        if self.kind.companions().all(is_known) {
+            Held::Whole(snapshot)
+        } else {
+            Held::Usable(snapshot)
+        }
     }
 
     /// Downloads what a model needs and is not there yet. The branch leads to the new snapshot
@@ -72,8 +77,8 @@ impl<'a> Store<'a> {
         let snapshot = self.at(commit).pointer_path(commit);
         let is_listed = |file: &&str| listing.files.contains(*file);
         let (present, absent): (Vec<&str>, Vec<&str>) =
-            companions().partition(|file| is_listed(file));
-        let first = [&[CONFIG], &present[..], &[weights]].concat();
+            self.kind.companions().partition(|file| is_listed(file));
+        let first = [&[self.kind.config()], &present[..], &[weights]].concat();
         if !first.iter().all(|file| snapshot.join(file).exists()) {
             eprintln!("downloading {} into {}", self.name, snapshot.display());
         }
@@ -139,8 +144,9 @@ impl<'a> Store<'a> {
     /// The snapshot of the revision: where its branch leads, or the commit that it is.
     fn snapshot(&self) -> Option<PathBuf> {
         let branch = self.at(&self.name.revision);
-        let of_commit = branch.pointer_path(&self.name.revision).join(CONFIG);
-        let config = branch.get(CONFIG).or_else(|| of_commit.exists().then_some(of_commit))?;
+        let config = self.kind.config();
+        let of_commit = branch.pointer_path(&self.name.revision).join(config);
+        let config = branch.get(config).or_else(|| of_commit.exists().then_some(of_commit))?;
         config.parent().map(Path::to_path_buf)
     }
 
@@ -159,13 +165,13 @@ impl<'a> Store<'a> {
 }
 
 /// The weights that a snapshot lacks.
-fn lacking(snapshot: &Path) -> Vec<String> {
-    if snapshot.join(SINGLE).exists() {
+fn lacking(kind: Kind, snapshot: &Path) -> Vec<String> {
+    if snapshot.join(kind.single()).exists() {
         return Vec::new();
     }
     let index = snapshot.join(INDEX);
-    if !index.exists() {
-        return vec![SINGLE.to_owned()];
+    if kind == Kind::Adapter || !index.exists() {
+        return vec![kind.single().to_owned()];
     }
     match shards(&index) {
         Ok(shards) => shards.into_iter().filter(|shard| !snapshot.join(shard).exists()).collect(),

@@ -9,19 +9,66 @@ use serde_json::Value;
 
 use super::name::is_part;
 
+/// What is wanted of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A model with all its weights.
+    Model,
+    /// An adapter in PEFT's form.
+    Adapter,
+}
+
 /// What says how a model is built. Without it there is none.
-pub(super) const CONFIG: &str = "config.json";
+const CONFIG: &str = "config.json";
 
 /// All weights in one file.
-pub(super) const SINGLE: &str = "model.safetensors";
+const SINGLE: &str = "model.safetensors";
 
 /// The file that says in which files the weights are.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// What may lie beside config and weights: what goes along when a model is saved elsewhere, and how
-/// a model of ours is asked.
-pub(super) fn companions() -> impl Iterator<Item = &'static str> {
-    COMPANIONS.into_iter().filter(|name| *name != CONFIG).chain(["mmrag.json"])
+/// How a model or an adapter of ours is asked.
+const NOTES: &str = "mmrag.json";
+
+impl Kind {
+    /// What it is called.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Adapter => "adapter",
+        }
+    }
+
+    /// What says how it is built. Without it there is none.
+    pub(super) fn config(self) -> &'static str {
+        match self {
+            Self::Model => CONFIG,
+            Self::Adapter => "adapter_config.json",
+        }
+    }
+
+    /// All its weights in one file.
+    pub(super) fn single(self) -> &'static str {
+        match self {
+            Self::Model => SINGLE,
+            Self::Adapter => "adapter_model.safetensors",
+        }
+    }
+
+    /// The files that lead to its weights: the first that is there.
+    pub(super) fn leads(self) -> &'static [&'static str] {
+        match self {
+            Self::Model => &[SINGLE, INDEX],
+            Self::Adapter => &["adapter_model.safetensors"],
+        }
+    }
+
+    /// What may lie beside config and weights: what goes along when a model is saved elsewhere, and
+    /// how one of ours is asked.
+    pub(super) fn companions(self) -> impl Iterator<Item = &'static str> {
+        let of_models = COMPANIONS.into_iter().filter(|name| *name != CONFIG);
+        of_models.filter(move |_| self == Self::Model).chain([NOTES])
+    }
 }
 
 /// How weights end that are not read here.
@@ -33,20 +80,21 @@ const OTHER_WEIGHTS: [&str; 8] =
 /// # Errors
 ///
 /// When it holds no checkpoint that can be loaded, with the reason.
-pub(super) fn weights_file(listing: &BTreeSet<String>) -> Result<&'static str, String> {
-    if !listing.contains(CONFIG) {
-        return Err(format!("it holds no {CONFIG}"));
+pub(super) fn weights_file(kind: Kind, listing: &BTreeSet<String>) -> Result<&'static str, String> {
+    if !listing.contains(kind.config()) {
+        return Err(format!("it holds no {}", kind.config()));
     }
-    if let Some(file) = [SINGLE, INDEX].into_iter().find(|file| listing.contains(*file)) {
+    if let Some(file) = kind.leads().iter().find(|file| listing.contains(**file)) {
         return Ok(file);
     }
+    let single = kind.single();
     let is_other = |file: &&String| OTHER_WEIGHTS.iter().any(|end| file.ends_with(end));
     Err(match listing.iter().find(is_other) {
         Some(other) => format!(
             "its weights are not safetensors ({other}), and pickled or packed ones are not read: \
-             take a revision that has {SINGLE}, or save it with transformers' `save_pretrained`"
+             take a revision that has {single}, or save it with transformers' `save_pretrained`"
         ),
-        None => format!("it holds no weights, neither {SINGLE} nor {INDEX}"),
+        None => format!("it holds no weights, such as {single}"),
     })
 }
 
@@ -77,7 +125,8 @@ mod tests {
 
     #[track_caller]
     fn check(listing: &[&str], expected: Result<&str, &str>) {
-        let found = weights_file(&listing.iter().map(ToString::to_string).collect());
+        let listing = listing.iter().map(ToString::to_string).collect();
+        let found = weights_file(Kind::Model, &listing);
         match (found, expected) {
             (Ok(file), Ok(expected)) => assert_eq!(file, expected),
             (Err(reason), Err(part)) => assert!(reason.contains(part), "{reason}"),

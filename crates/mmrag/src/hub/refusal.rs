@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 
 use super::cache::Held;
+use super::files::Kind;
 use super::name::HubName;
 use super::repository::Trouble;
 use super::variables::Variables;
 
 /// What every refusal tells of.
 pub(super) struct Refusal<'a> {
-    /// The model.
+    /// What is wanted.
+    pub(super) kind: Kind,
+    /// Its name.
     pub(super) name: &'a HubName,
     /// Where it was looked for.
     pub(super) variables: &'a Variables,
@@ -32,7 +35,13 @@ impl Refusal<'_> {
     pub(super) fn because(&self, file: Option<&str>, trouble: &Trouble) -> anyhow::Error {
         let why = self.why(trouble);
         let what = match file {
-            Some(file) => format!("failed to download {file} of the model {}: {why}", self.name),
+            Some(file) => {
+                format!(
+                    "failed to download {file} of the {} {}: {why}",
+                    self.kind.what(),
+                    self.name
+                )
+            }
             None => self.sought(&why),
         };
         self.told(&what, &self.mend(trouble))
@@ -40,13 +49,15 @@ impl Refusal<'_> {
 
     /// The repository holds nothing that can be loaded.
     pub(super) fn unfit(&self, reason: &str) -> anyhow::Error {
-        anyhow!("failed to use the model {} of {}: {reason}", self.name, self.variables.endpoint)
+        let (what, endpoint) = (self.kind.what(), &self.variables.endpoint);
+        anyhow!("failed to use the {what} {} of {endpoint}: {reason}", self.name)
     }
 
     fn sought(&self, why: &str) -> String {
         let HubName { repository, .. } = self.name;
         format!(
-            "failed to find the model {}: there is no folder {repository}, and {why}",
+            "failed to find the {} {}: there is no folder {repository}, and {why}",
+            self.kind.what(),
             self.name
         )
     }
@@ -99,12 +110,20 @@ impl Refusal<'_> {
             Held::Usable(_) | Held::Whole(_) => "holds its config and weights".to_owned(),
         };
         let place = self.place.display();
+        let by_hand = match self.kind {
+            Kind::Model => {
+                "config.json, preprocessor_config.json, tokenizer.json, tokenizer_config.json, \
+                 chat_template.jinja and model.safetensors (or model.safetensors.index.json and \
+                 its shards) into a folder and name it with --model DIR"
+            }
+            Kind::Adapter => {
+                "adapter_config.json and adapter_model.safetensors into a folder and name it"
+            }
+        };
         anyhow!(
-            "{what}\n  the cache: {place} {held}\n  the mend: {mend}\n  by hand: put config.json, \
-             preprocessor_config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja \
-             and model.safetensors (or model.safetensors.index.json and its shards) into a folder \
-             and name it with --model DIR; or copy {place} from a machine that has it \
-             (HF_HUB_CACHE or HF_HOME says where the cache is)"
+            "{what}\n  the cache: {place} {held}\n  the mend: {mend}\n  by hand: put {by_hand}; \
+             or copy {place} from a machine that has it (HF_HUB_CACHE or HF_HOME says where the \
+             cache is)"
         )
     }
 }

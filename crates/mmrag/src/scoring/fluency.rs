@@ -10,6 +10,7 @@ use mmrag_model::BartScorer;
 use mmrag_task::metrics::{ReferenceScores, fluency, fluency_text};
 
 use super::score_log::ScoreLog;
+use crate::hub;
 use crate::progress::Meter;
 use crate::weights::bart_version;
 
@@ -19,8 +20,9 @@ const CHUNK: usize = 64;
 /// The BART of WebQA's fluency.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct BartArgs {
-    /// For WebQA's QA-FL and QA: the folder of a BART such as facebook/bart-large-cnn
-    #[arg(long, value_name = "DIR")]
+    /// For WebQA's QA-FL and QA: a BART such as facebook/bart-large-cnn, by its folder or by its
+    /// name on the hub
+    #[arg(long, value_name = "MODEL")]
     bart: Option<PathBuf>,
     /// Weights to use instead of the folder's, such as BARTScore's bart.pth
     #[arg(long, value_name = "FILE", requires = "bart")]
@@ -42,7 +44,8 @@ impl BartArgs {
     ///
     /// When the folder does not hold a BART, or the kept scores cannot be read.
     pub(crate) fn fluency(&self, log: Option<&Path>) -> anyhow::Result<Option<Fluency>> {
-        let Some(folder) = &self.bart else { return Ok(None) };
+        let Some(named) = &self.bart else { return Ok(None) };
+        let folder = &*hub::folder(named)?;
         let weights = self.bart_weights.as_deref();
         let log = match self.bart_scores.as_deref().or(log) {
             Some(path) => Some(ScoreLog::open(path, &bart_version(folder, weights)?)?),

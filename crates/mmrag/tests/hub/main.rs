@@ -66,6 +66,46 @@ fn a_model_comes_once_and_then_from_the_cache() {
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
+/// The hub of these tests knows one repository, so the model is a folder here.
+#[test]
+fn an_adapter_comes_by_its_name_too() {
+    let of = |folder: &str, file: &str| {
+        let path = fixture().join("../qwen3_vl_tiny_update").join(folder).join(file);
+        std::fs::read(path).unwrap()
+    };
+    let names = ["adapter_config.json", "adapter_model.safetensors"];
+    let files: Files =
+        names.map(|name| (name.to_owned(), of("adapter_after_3_steps", name))).into();
+    let server = Server::start(hub(files.clone()));
+    let user = User::of(&server);
+    let model = fixture();
+    let merge = |adapter: &str, out: &str| {
+        let model = model.to_str().unwrap();
+        let line = ["model", "merge", "--model", model, "--adapter", adapter, "--out", out];
+        user.command(&line).output().unwrap()
+    };
+    let merged = merge("org/name", "merged");
+    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
+    for name in names {
+        user.has(FIRST, name, &files[name]);
+    }
+    server.asked();
+    assert!(merge("org/name", "again").status.success());
+    assert!(server.asked().is_empty(), "it is in the cache");
+    let local = fixture().join("../qwen3_vl_tiny_update/adapter_after_3_steps");
+    assert!(merge(local.to_str().unwrap(), "local").status.success());
+    let weights = |out: &str| std::fs::read(user.home.path().join(out).join(WEIGHTS)).unwrap();
+    assert_eq!(weights("merged"), weights("local"));
+    drop(server);
+    let server = Server::start(hub(checkpoint()));
+    let user = User::of(&server);
+    let line = ["model", "merge", "--model", model.to_str().unwrap(), "--out", "x", "--adapter"];
+    let refused = user.command(&[&line[..], &["org/name"]].concat()).output().unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("failed to use the adapter org/name"), "{told}");
+    assert!(told.contains("adapter_config.json"), "{told}");
+}
+
 #[test]
 fn a_folder_of_this_name_comes_first() {
     let server = Server::start(Hub::default());
