@@ -9,6 +9,7 @@ mod answerer;
 mod asking;
 mod bench;
 mod calibrate;
+mod certificates;
 mod command;
 mod comparing;
 mod dataset;

@@ -10,10 +10,12 @@ use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 use ureq::http::Response;
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
 use super::name::{HubName, is_part};
 use super::variables::Variables;
+use crate::certificates;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -31,6 +33,7 @@ pub(super) struct Repository<'a> {
     name: &'a HubName,
     variables: &'a Variables,
     api: Api,
+    tls: TlsConfig,
     agent: Agent,
 }
 
@@ -85,15 +88,17 @@ impl<'a> Repository<'a> {
             .with_progress(false)
             .build()
             .context("failed to set up the client of the hub")?;
+        let tls = certificates::tls()?;
         let agent = Agent::config_builder()
             .user_agent(concat!("mmrag/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .max_redirects(0)
+            .tls_config(tls.clone())
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(SILENCE_TIMEOUT))
             .timeout_per_read(Some(SILENCE_TIMEOUT))
             .build();
-        Ok(Self { name, variables, api, agent: agent.into() })
+        Ok(Self { name, variables, api, tls, agent: agent.into() })
     }
 
     /// Asks what the repository holds.
@@ -106,6 +111,7 @@ impl<'a> Repository<'a> {
         let request = request
             .config()
             .http_status_as_error(false)
+            .tls_config(self.tls.clone())
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(SILENCE_TIMEOUT))
             .timeout_per_read(Some(SILENCE_TIMEOUT))

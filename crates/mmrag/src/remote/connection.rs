@@ -55,6 +55,7 @@ impl Connection {
             None => format!("{address}/v1"),
         };
         let agent = ureq::Agent::config_builder()
+            .tls_config(crate::certificates::tls()?)
             .timeout_global(Some(patience.timeout))
             .http_status_as_error(false)
             .build()
