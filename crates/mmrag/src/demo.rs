@@ -4,7 +4,6 @@
 //! Everything is a function of the seeds: two demos with the same ones write the same
 //! `report.json`, its timings aside. Nothing is written outside the demo's folder.
 
-mod curves;
 mod variant;
 
 use std::path::{Path, PathBuf};
@@ -16,11 +15,12 @@ use mmrag_core::Example;
 use mmrag_data::atlas::{self, AtlasOptions, FROZEN_SEED, NameSplit};
 use mmrag_model::Policy;
 use mmrag_rag::Explanation;
-use mmrag_rag::report::{Report, ReportExample, ReportInput, Run, Variant, write_report};
+use mmrag_rag::report::{Curve, Report, ReportExample, ReportInput, Run, Variant, write_report};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::answerer::Answerer;
+use crate::curves::curves;
 use crate::evaluating::{RESAMPLES, answer_all, hold_settings, outcomes, shown_examples};
 use crate::stages::Questions;
 use crate::weights;
@@ -193,7 +193,7 @@ impl Demo<'_> {
             title: "mmrag demo on the atlas".to_owned(),
             variants: variants.collect(),
             comparisons: variant::comparisons(self.variants),
-            curves: curves::all(self.out, self.seeds)?,
+            curves: self.curves()?,
             settings: self.settings()?,
             timings: Some(timings),
             resamples: self.size.resamples,
@@ -206,6 +206,19 @@ impl Demo<'_> {
             shown.into_iter().next().and_then(|example| example.answered.into_iter().next());
         let answer = first.map(|answered| answered.explanation);
         Ok(Shown { report, answer })
+    }
+
+    /// The curves of every training.
+    fn curves(&self) -> anyhow::Result<Vec<Curve>> {
+        let mut all = Vec::new();
+        for seed in self.seeds {
+            for (name, metrics) in variant::trainings(&self.out.join(format!("seed-{seed}"))) {
+                let many = self.seeds.len() > 1;
+                let run = if many { format!("{name} (seed {seed})") } else { name };
+                all.extend(curves(&run, &metrics)?);
+            }
+        }
+        Ok(all)
     }
 
     /// The settings as resolved, without the places of files: two folders give one report.

@@ -12,6 +12,7 @@ mod calibrate;
 mod certificates;
 mod command;
 mod comparing;
+mod curves;
 mod dataset;
 mod demo;
 mod dev;

@@ -1,5 +1,6 @@
 //! `mmrag ablate`: train and evaluate a matrix of variants.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use mmrag_model::Policy;
 use mmrag_rag::AnsweredRun;
-use mmrag_rag::report::{Report, ReportInput, Run, Variant, write_report};
+use mmrag_rag::report::{Curve, Report, ReportInput, Run, Variant, write_report};
 use mmrag_train::Init;
 use serde_json::json;
 
@@ -17,7 +18,8 @@ use crate::ablation::{
     BASE, CellSettings, ColdStart, MatrixRun, Resolved, Training, training_name,
 };
 use crate::answerer::{AnswerArgs, Answerer, load_policy, model_folder};
-use crate::comparing::with_statistics;
+use crate::comparing::{NamedRun, shown, with_statistics};
+use crate::curves::curves;
 use crate::dataset::{DatasetArgs, DatasetName, PoolName};
 use crate::evaluating::{EvalRun, RESAMPLES, hold, table};
 use crate::narrow::{Gold, narrowed};
@@ -37,6 +39,12 @@ OUT/filters and OUT/rankers hold what was trained, named by all that decides it:
 not differ in a stage share it. OUT/cells/VARIANT-SEED is the run over the test questions, for `mmrag
 eval compare` too. Ctrl-C ends it at its next safe place; the same command goes on from there.
 OUT/report.html is written anew after every cell.";
+
+/// What a training logs in its folder.
+const METRICS_FILE: &str = "metrics.jsonl";
+
+/// Questions that the page shows, wrong ones first.
+const SHOWN: usize = 100;
 
 /// The file of a cell's settings as resolved.
 const CELL_FILE: &str = "cell.json";
@@ -303,10 +311,12 @@ impl Matrix<'_> {
         self.run.out.join("rankers").join(format!("{prefix}{name}{narrowed}"))
     }
 
-    /// The table of the cells that are filled.
+    /// The page of the cells that are filled: figures, curves of the first seed's trainings, and
+    /// the questions of its first variant.
     fn report(&self, variants: &[Resolved], filled: &[Cell<'_>]) -> anyhow::Result<Report> {
         let mut told: Vec<Variant> = Vec::new();
         let mut known = Vec::new();
+        let mut first = Vec::new();
         for variant in variants {
             let mut runs = Vec::new();
             for cell in filled.iter().filter(|cell| cell.variant.name == variant.name) {
@@ -314,7 +324,10 @@ impl Matrix<'_> {
                 if known.is_empty() {
                     known = facts(&run.settings);
                 }
-                runs.push(Run { seed: cell.seed, outcomes: run.outcomes });
+                runs.push(Run { seed: cell.seed, outcomes: run.outcomes.clone() });
+                if Some(cell.seed) == filled.first().map(|cell| cell.seed) {
+                    first.push(NamedRun { name: variant.name.clone(), run });
+                }
             }
             if !runs.is_empty() {
                 let (name, about) = (variant.name.clone(), variant.about.clone());
@@ -329,12 +342,14 @@ impl Matrix<'_> {
             facts: with_statistics(known),
             variants: told,
             comparisons,
+            curves: curves_of(&first)?,
             settings: json!(self.run),
             resamples: RESAMPLES,
             ..ReportInput::default()
         })
         .context("failed to work out the figures")?;
-        write_report(&self.run.out, &report, &[]).context("failed to write the report")?;
+        let shown = first.first().map_or(Ok(Vec::new()), |run| shown(run, None, None, SHOWN))?;
+        write_report(&self.run.out, &report, &shown).context("failed to write the report")?;
         Ok(report)
     }
 }
@@ -345,4 +360,21 @@ fn asked(cell: &CellSettings, data: &DataSettings) -> anyhow::Result<Questions> 
     let Some(k) = cell.bm25_top_k else { return Ok(asked) };
     let Questions { train, dev } = asked;
     Ok(Questions { train: narrowed(&train, k, Gold::Kept)?, dev: narrowed(&dev, k, Gold::Kept)? })
+}
+
+/// The curves of the trainings behind some cells, each training once, by the first variant that has
+/// it.
+fn curves_of(cells: &[NamedRun]) -> anyhow::Result<Vec<Curve>> {
+    let (mut seen, mut all) = (HashSet::new(), Vec::new());
+    for NamedRun { name, run } in cells {
+        for (stage, key) in [("stage 1", "filter_adapter"), ("stage 2", "rank_adapter")] {
+            let adapter = run.settings["answer"][key].as_str().map(Path::new);
+            let metrics = adapter.and_then(Path::parent).map(|folder| folder.join(METRICS_FILE));
+            let Some(metrics) = metrics.filter(|path| path.is_file()) else { continue };
+            if seen.insert(metrics.clone()) {
+                all.extend(curves(&format!("{name}: {stage}"), &metrics)?);
+            }
+        }
+    }
+    Ok(all)
 }

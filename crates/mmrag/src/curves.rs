@@ -1,4 +1,5 @@
-//! Curves of the trainings, read back from what they logged.
+//! Curves of trainings, read back from what they logged: loss, reward and its parts, divergence, and
+//! the score on dev.
 
 use std::path::Path;
 
@@ -6,21 +7,15 @@ use anyhow::Context as _;
 use mmrag_rag::report::Curve;
 use serde_json::Value;
 
-use super::variant::trainings;
-
-/// The curves of every training below the demo's folder: loss, reward and its parts, divergence,
-/// and the score on dev.
-pub(super) fn all(out: &Path, seeds: &[u64]) -> anyhow::Result<Vec<Curve>> {
-    let mut curves = Vec::new();
-    for seed in seeds {
-        for (name, path) in trainings(&out.join(format!("seed-{seed}"))) {
-            let run = if seeds.len() > 1 { format!("{name} (seed {seed})") } else { name };
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("failed to read {}", path.display()))?;
-            curves.extend(of_run(&run, &text));
-        }
-    }
-    Ok(curves)
+/// The curves of a training from its `metrics.jsonl`, under this name.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub(crate) fn curves(run: &str, metrics: &Path) -> anyhow::Result<Vec<Curve>> {
+    let text = std::fs::read_to_string(metrics)
+        .with_context(|| format!("failed to read {}", metrics.display()))?;
+    Ok(of_run(run, &text))
 }
 
 fn of_run(run: &str, lines: &str) -> Vec<Curve> {
