@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use mmrag_core::{Example, ImageSource, Modality, Part, Prompt};
 use mmrag_model::{ChatTokenizer, Cost, ImageProcessor, Placement, Precision, Shared, Trained};
 use mmrag_task::{Case, Stage, StageName};
-use mmrag_train::{Estimator, GrpoSettings};
+use mmrag_train::{Estimator, GrpoSettings, Lesson, Lessons, SftSettings};
 use serde_json::{Value, json};
 
 use crate::host::host;
@@ -37,6 +37,8 @@ pub(crate) struct Step {
     pub(crate) trained: Trained,
     /// Whether activations are checkpointed.
     pub(crate) checkpointing: bool,
+    /// Whether replies are drawn by the model, and not given.
+    pub(crate) draws: bool,
     /// Bytes that evaluation on dev takes besides the weights, if more than drawing replies does.
     pub(crate) evaluation: usize,
     /// Bytes of the features of pictures of other prompts, which are kept.
@@ -87,7 +89,9 @@ fn peak_bytes(cost: &Cost, step: &Step) -> u64 {
     };
     // What drawing replies took is kept for reuse.
     let threads = rayon::current_num_threads();
-    let sampling = cost.sampling_bytes(step.group, step.groups, threads).max(step.evaluation);
+    let drawing =
+        if step.draws { cost.sampling_bytes(step.group, step.groups, threads) } else { 0 };
+    let sampling = drawing.max(step.evaluation);
     let vision = cost.vision_bytes(step.patches) + step.features;
     let rest = cost.training_bytes(step.trained) + learning + seen + sampling + vision;
     (cost.weights_bytes() as f64 + ALLOCATED * (rest as f64 + PROCESS_BYTES)) as u64
@@ -107,30 +111,38 @@ struct Prompts {
 }
 
 impl Prompts {
+    /// Of a stage's prompts for questions.
     fn of(model: &Path, stage: &Stage, questions: &[Example]) -> anyhow::Result<Self> {
+        let cases = |example: &Example| match stage.name {
+            StageName::Filter => {
+                let documents = example.candidates.iter();
+                documents.map(|document| Case::pointwise(&example.question, document)).collect()
+            }
+            StageName::Rank => vec![Case::listwise(&example.question, &example.candidates, 0)],
+        };
+        let prompts: Vec<Prompt> = questions
+            .iter()
+            .take(QUESTIONS)
+            .flat_map(cases)
+            .map(|case| stage.prompt(&case))
+            .collect();
+        ensure!(!prompts.is_empty(), "the data set has no question to train on");
+        Self::read(model, &prompts)
+    }
+
+    fn read(model: &Path, all: &[Prompt]) -> anyhow::Result<Self> {
         let context = || format!("failed to read the model {}", model.display());
         let tokenizer = ChatTokenizer::load(model).with_context(context)?;
         let processor = ImageProcessor::load(model).with_context(context)?;
         let mut prompts = Self { tokens: vec![], pictures: vec![], patches: vec![] };
-        for example in questions.iter().take(QUESTIONS) {
-            let Example { question, candidates, .. } = example;
-            let cases = match stage.name {
-                StageName::Filter => {
-                    candidates.iter().map(|document| Case::pointwise(question, document)).collect()
-                }
-                StageName::Rank => vec![Case::listwise(question, candidates, 0)],
-            };
-            for case in cases {
-                let prompt = stage.prompt(&case);
-                let grids = images(&prompt).map(|image| processor.grid(image));
-                let grids: Vec<[usize; 3]> = grids.collect::<Result<_, _>>()?;
-                let counts: Vec<usize> = grids.iter().map(|&grid| processor.tokens(grid)).collect();
-                prompts.tokens.push(tokenizer.encode_prompt(&prompt, &counts)?.ids.len());
-                prompts.pictures.push(grids.len());
-                prompts.patches.push(grids.iter().map(|grid| grid.iter().product::<usize>()).sum());
-            }
+        for prompt in all {
+            let grids = images(prompt).map(|image| processor.grid(image));
+            let grids: Vec<[usize; 3]> = grids.collect::<Result<_, _>>()?;
+            let counts: Vec<usize> = grids.iter().map(|&grid| processor.tokens(grid)).collect();
+            prompts.tokens.push(tokenizer.encode_prompt(prompt, &counts)?.ids.len());
+            prompts.pictures.push(grids.len());
+            prompts.patches.push(grids.iter().map(|grid| grid.iter().product::<usize>()).sum());
         }
-        ensure!(!prompts.tokens.is_empty(), "the data set has no question to train on");
         Ok(prompts)
     }
 
@@ -197,6 +209,7 @@ pub(crate) fn training(
             groups: settings.prompts_per_step,
             pictures: mean(&prompts.pictures),
             patches: mean(&prompts.patches),
+            draws: true,
             evaluation,
             features: cost.kept_features_bytes(prompts.patches_a_picture() * pictures(questions)),
             trained: Trained::Adapter(settings.lora.r),
@@ -214,5 +227,81 @@ pub(crate) fn training(
     told["tokens_per_pass"] = pass.into();
     told["steps"] = steps.into();
     told["all_steps_s"] = all_s.into();
+    Ok(told)
+}
+
+/// Lessons that are made ready to see how long they are, from the first to the last.
+const LESSONS: usize = 64;
+
+/// What supervised training will take, as [`training`] says it of reinforcement. `dev` are the
+/// questions that checkpoints are chosen by.
+///
+/// # Errors
+///
+/// When the model's small files or the lessons cannot be read.
+pub(crate) fn supervised(
+    model: &Path,
+    stage: &Stage,
+    settings: &SftSettings,
+    lessons: &dyn Lessons,
+    questions: &Questions,
+) -> anyhow::Result<Value> {
+    let trained = settings.lora.as_ref().map_or(Trained::Full, |lora| Trained::Adapter(lora.r));
+    let precision = if trained == Trained::Full { Precision::F32 } else { Precision::Stored };
+    let threads = rayon::current_num_threads();
+    let context = || format!("failed to read the model {}", model.display());
+    let cost = Cost::read(model, precision).with_context(context)?;
+    let tokenizer = ChatTokenizer::load(model).with_context(context)?;
+    ensure!(!lessons.is_empty(), "there is no lesson to learn");
+    let step_by = lessons.len().div_ceil(LESSONS);
+    let made = (0..lessons.len()).step_by(step_by).map(|index| lessons.get(index));
+    let made: Vec<Lesson> = made
+        .collect::<Result<_, _>>()
+        .map_err(|error| anyhow!("failed to make a lesson: {error}"))?;
+    let length = |lesson: &Lesson| tokenizer.encode_reply(&lesson.reply).map(|ids| ids.len() + 1);
+    let replies: Vec<usize> = made.iter().map(length).collect::<Result<_, _>>()?;
+    let shown: Vec<Prompt> = made.into_iter().map(|lesson| lesson.prompt).collect();
+    let prompts = Prompts::read(model, &shown)?;
+    let group = Shared { prompt: mean(&prompts.tokens), replies: 1, new: mean(&replies) };
+    let lengths = prompts.tokens.iter().zip(&replies).map(|(prompt, reply)| prompt + reply);
+    let all = settings.lessons_per_step * group.tokens();
+    let pass = settings.tokens_per_pass.max(lengths.max().unwrap_or(0)).min(all.max(1));
+    let passes = threads.min(all.div_ceil(pass.max(1))).max(1);
+    let asked = Prompts::of(model, stage, &questions.dev)?;
+    let dev = Shared { prompt: mean(&asked.tokens), replies: 1, new: group.new };
+    let dev_prompts = questions.dev.len() * asked.tokens.len() / QUESTIONS.min(questions.dev.len());
+    let evaluation = match stage.name {
+        StageName::Filter => cost.choosing_bytes(dev.prompt, dev_prompts, threads),
+        StageName::Rank => cost.sampling_bytes(dev, dev_prompts, threads),
+    };
+    let mut told = step(
+        model,
+        precision,
+        &cost,
+        &Step {
+            group,
+            groups: settings.lessons_per_step,
+            pictures: mean(&prompts.pictures),
+            patches: mean(&prompts.patches),
+            draws: false,
+            evaluation,
+            features: cost.kept_features_bytes(asked.patches_a_picture() * pictures(questions)),
+            trained,
+            checkpointing: settings.gradient_checkpointing,
+            passes: (passes, pass),
+        },
+    )?;
+    let steps = settings.total_steps(lessons.len());
+    let seconds = |key: &str| told[key].as_f64().unwrap_or(0.0);
+    // What is seen of pictures is told with the drawing of replies, and there is none.
+    let step_s = seconds("sample_s") + seconds("update_s");
+    told["update_s"] = step_s.into();
+    told["sample_s"] = 0.0.into();
+    told["prompt_tokens"] = json!({ "mean": group.prompt, "longest": prompts.tokens.iter().max() });
+    told["reply_tokens"] = json!({ "mean": group.new, "longest": replies.iter().max() });
+    told["passes_at_once"] = passes.into();
+    told["tokens_per_pass"] = pass.into();
+    told["steps"] = steps.into();
+    told["all_steps_s"] = (steps as f64 * step_s).into();
     Ok(told)
 }

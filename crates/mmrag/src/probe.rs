@@ -119,7 +119,7 @@ impl<'a> Trial<'a> {
         let seen = if self.step.trained == Trained::Full { 4.0 } else { 1.0 };
         Ok(Seconds {
             vision: seen * timed(|| self.see())?,
-            sample: self.sample()?,
+            sample: if self.step.draws { self.sample()? } else { 0.0 },
             update: self.update()?,
         })
     }

@@ -222,10 +222,7 @@ pub(crate) fn supervise(
     if let Some(place) = published(&run.out.join(name)) {
         return Ok(Some(place));
     }
-    let stage = match run.stage {
-        StageName::Filter => Stage::filter(run.prompts, FilterMode::Direct),
-        StageName::Rank => Stage::rank(run.prompts, run.reasoning),
-    };
+    let stage = stage_to_learn(run);
     let seed = run.training.seed;
     let is_composed = !run.phases.is_empty();
     let filter = &run.filter_adapter;
@@ -237,11 +234,7 @@ pub(crate) fn supervise(
     let Some(Questions { train, dev }) = all_filtered(filter, policy, questions, few, stop)? else {
         return Ok(None);
     };
-    let lessons: Box<dyn Lessons> = if is_composed {
-        Box::new(LessonPlan::new(seed, run.phases.clone()))
-    } else {
-        Box::new(Demonstrations::new(stage.clone(), train, seed))
-    };
+    let lessons = lessons_of(run, train);
     let adapter = run.training.lora.as_ref();
     let adapter = adapter.map(|lora| adapter_to_train(policy, lora, seed)).transpose()?;
     let mut evaluate: Box<dyn Evaluate<Pupil<'_>>> = match run.stage {
@@ -269,6 +262,24 @@ pub(crate) fn supervise(
     }
     let trained = TrainedFilter { stage: &stage, weights: &weights, keep: run.keep };
     trained.publish(&place, notes, policy, &questions.dev, stop)
+}
+
+/// The stage whose replies a supervised run learns.
+pub(crate) fn stage_to_learn(run: &SftRun) -> Stage {
+    match run.stage {
+        StageName::Filter => Stage::filter(run.prompts, FilterMode::Direct),
+        StageName::Rank => Stage::rank(run.prompts, run.reasoning),
+    }
+}
+
+/// What a supervised run learns: its composed lessons, else the right replies to the questions.
+pub(crate) fn lessons_of(run: &SftRun, questions: Vec<Example>) -> Box<dyn Lessons> {
+    let seed = run.training.seed;
+    if run.phases.is_empty() {
+        Box::new(Demonstrations::new(stage_to_learn(run), questions, seed))
+    } else {
+        Box::new(LessonPlan::new(seed, run.phases.clone()))
+    }
 }
 
 /// The folder, if it is there: weights appear in it whole, after the last step of a run whose

@@ -219,3 +219,31 @@ fn a_checkpoint_without_a_tokenizer_is_timed_and_foretold() {
     let refused = mmrag(&["bench", "grpo", "--group", "0"]);
     assert!(stderr(&refused).contains("at least 1"), "{}", stderr(&refused));
 }
+
+#[test]
+fn supervised_training_is_foreseen_without_a_model_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let run = |line: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_mmrag"))
+            .current_dir(at)
+            .args(line.split_whitespace())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("data make atlas --questions 40 --seed 3 --out atlas");
+    let file = "preset = 'demo'\nout = 'run'\n[data]\nfolder = 'atlas'\ndev_questions = 2\n\
+                [training]\nepochs = 2\nlessons_per_step = 4\n";
+    std::fs::write(at.join("run.toml"), file).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_str(&run("train sft run.toml --dry-run")).unwrap();
+    // 24 of the 40 questions are to train on.
+    assert_eq!(told["steps"], 12, "{told}");
+    assert_eq!(told["sample_s"], 0.0);
+    let number = |key: &str| told[key].as_f64().unwrap();
+    assert!(number("peak_bytes") > number("weights_bytes") && number("update_s") > 0.0, "{told}");
+    assert!((number("all_steps_s") - 12.0 * number("update_s")).abs() < 1e-6, "{told}");
+    assert!(!at.join("run").exists(), "nothing is written");
+}

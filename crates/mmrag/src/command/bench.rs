@@ -308,6 +308,7 @@ impl GrpoCommand {
                 groups: 1,
                 pictures: size.images,
                 patches,
+                draws: true,
                 evaluation: 0,
                 features: 0,
                 trained,

@@ -1,6 +1,6 @@
 //! `mmrag train`: one run file, one run folder; the same command resumes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::ensure;
@@ -18,7 +18,8 @@ use crate::answerer::{foresee_adapter, load_policy, load_trainable, model_folder
 use crate::dataset::{self, SplitName, degraded};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{
-    Questions, adapters_of, first, stage_of, supervise, train_filter, train_ranker,
+    Questions, adapters_of, first, lessons_of, stage_of, stage_to_learn, supervise, train_filter,
+    train_ranker,
 };
 use crate::{hub, output, predict, stop};
 
@@ -53,7 +54,7 @@ pub(crate) struct RunArgs {
     /// The TOML file that says what to train on what; a run that it comes `after` is done first
     #[arg(value_name = "RUN.toml")]
     file: PathBuf,
-    /// Predict memory and time from shapes, as JSON, without loading the model (filter and rank)
+    /// Predict memory and time from shapes, as JSON, without loading the model
     #[arg(long)]
     dry_run: bool,
 }
@@ -93,9 +94,7 @@ impl TrainCommand {
         let (name, file) = match self {
             Self::Filter(RunArgs { file, dry_run: true }) => (StageName::Filter, file),
             Self::Rank(RunArgs { file, dry_run: true }) => (StageName::Rank, file),
-            Self::Sft(RunArgs { dry_run: true, .. }) => {
-                anyhow::bail!("--dry-run predicts `train filter` and `train rank` alone")
-            }
+            Self::Sft(RunArgs { file, dry_run: true }) => return Ok(Some(predicted_each(file)?)),
             _ => return Ok(None),
         };
         let run = ReinforceRun::read(file, name)?;
@@ -130,6 +129,38 @@ fn policy_of(run: &ReinforceRun) -> anyhow::Result<Policy> {
     load_policy(&model)
 }
 
+/// The questions that a supervised run learns from, and those that its checkpoints are chosen by.
+fn questions_of(run: &SftRun) -> anyhow::Result<Questions> {
+    if !run.phases.is_empty() {
+        return Ok(Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) });
+    }
+    let dev_questions = match run.stage {
+        StageName::Filter => run.data.calibration_questions,
+        StageName::Rank => run.data.dev_questions,
+    };
+    questions(&run.data, dev_questions)
+}
+
+/// What each run of a chain will take. All have the model of the first, as far as shapes go; what a
+/// filter would drop is counted too.
+fn predicted_each(file: &Path) -> anyhow::Result<Value> {
+    let chain = SftRun::read_chain(file)?;
+    let model = model_folder(chain.first().map(|run| &*run.model))?;
+    let mut told = Vec::new();
+    for run in chain {
+        let Questions { train, dev } = questions_of(&run)?;
+        let lessons = lessons_of(&run, train.clone());
+        let (stage, questions) = (stage_to_learn(&run), Questions { train, dev });
+        let mut one = predict::supervised(&model, &stage, &run.training, &*lessons, &questions)?;
+        one["out"] = run.out.display().to_string().into();
+        told.push(one);
+    }
+    Ok(match told.len() {
+        1 => told.remove(0),
+        _ => Value::Array(told),
+    })
+}
+
 /// Does one run after the other, each with the model of the one before.
 fn supervise_each(chain: Vec<SftRun>, stop: &AtomicBool) -> anyhow::Result<Option<PathBuf>> {
     let mut published: Option<PathBuf> = None;
@@ -137,15 +168,7 @@ fn supervise_each(chain: Vec<SftRun>, stop: &AtomicBool) -> anyhow::Result<Optio
         if let Some(model) = published {
             run.model = model;
         }
-        let questions = if run.phases.is_empty() {
-            let dev_questions = match run.stage {
-                StageName::Filter => run.data.calibration_questions,
-                StageName::Rank => run.data.dev_questions,
-            };
-            questions(&run.data, dev_questions)?
-        } else {
-            Questions { train: Vec::new(), dev: atlas_dev(run.data.dev_questions) }
-        };
+        let questions = questions_of(&run)?;
         let model = model_folder(Some(&run.model))?;
         let policy = match run.training.lora {
             Some(_) => load_policy(&model)?,
