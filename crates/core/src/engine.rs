@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Document, Prompt};
+use crate::{Document, Guide, Prompt};
 
 /// How to draw completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +119,24 @@ pub trait Generate: Send + Sync {
             }
         }
         Ok(completions)
+    }
+
+    /// As [`generate_telling`](Self::generate_telling), and holds each completion to a form while it
+    /// is being written: to that of the prompt's guide. A completion that ends by its length may
+    /// still be cut off. The probabilities told are those without a guide.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate), and of engines that cannot do so.
+    fn generate_guided(
+        &self,
+        prompts: &[Prompt],
+        guides: &[&dyn Guide],
+        sampling: &Sampling,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Vec<Completion>>, EngineError> {
+        let _ = (prompts, guides, sampling, tell);
+        Err(EngineError::new("this engine cannot hold replies to a form: leave --constrained out"))
     }
 
     /// Number of tokens the prompt takes, pictures included.

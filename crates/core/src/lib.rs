@@ -7,6 +7,7 @@
 
 mod document;
 mod engine;
+mod guide;
 mod origin;
 mod packed;
 mod prompt;
@@ -14,6 +15,7 @@ mod question;
 
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling, Tell};
+pub use guide::Guide;
 pub use origin::{Origin, WordBox};
 pub use packed::{Packed, Packing, UnpackError};
 pub use prompt::{Message, Part, Prompt, Role};

@@ -64,6 +64,11 @@ pub(crate) struct AnswerArgs {
     /// Seed of the order in which documents are labelled
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Hold replies to their form while they are written, so that each can be read: slower by little,
+    /// and other than what the model would write where that is no reply
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) constrained: bool,
     /// In which order the ranker sees documents: `drawn` for each question, or as `retrieved`
     #[arg(long, value_name = "ORDER", default_value = "drawn", value_parser = named::<LabelOrder>)]
     #[serde(default, skip_serializing_if = "is_default")]
@@ -97,6 +102,7 @@ impl Default for AnswerArgs {
             max_prompt_tokens: MAX_PROMPT_TOKENS,
             max_new_tokens: None,
             seed: 0,
+            constrained: false,
             labels: LabelOrder::default(),
             order: OrderBy::default(),
         }
@@ -219,6 +225,7 @@ pub(crate) struct Answerer<'p> {
     confidence: Option<ConfidenceMap>,
     sampling: Sampling,
     max_prompt_tokens: usize,
+    constrained: bool,
     labels: LabelOrder,
     order: OrderBy,
     seed: u64,
@@ -279,6 +286,7 @@ impl<'p> Answerer<'p> {
             confidence: rank_notes.confidence,
             sampling: Sampling::greedy(max_new_tokens),
             max_prompt_tokens: arguments.max_prompt_tokens,
+            constrained: arguments.constrained,
             labels: arguments.labels,
             order: arguments.order,
             seed: arguments.seed,
@@ -337,6 +345,7 @@ impl<'p> Answerer<'p> {
                 engine: generator,
                 sampling: &self.sampling,
                 max_prompt_tokens: self.max_prompt_tokens,
+                constrained: self.constrained,
                 labels: self.labels,
                 order: self.order,
             },

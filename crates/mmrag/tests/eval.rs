@@ -158,3 +158,30 @@ fn a_benchmark_is_judged_by_its_own_rules_too() {
     assert!(page.contains("QA-FL"));
     refused(at, "eval run --dataset atlas --data . --split dev --out x --bart y", 1, "webqa");
 }
+
+#[test]
+fn replies_that_are_held_to_their_form_can_all_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    done(at, "data make atlas --questions 60 --seed 3 --out atlas");
+    let run = "eval run --dataset atlas --data atlas --split dev --questions 12 --json";
+    let unparsable = |more: &str, out: &str| -> f64 {
+        let told = done(at, &format!("{run} {more} --out {out}"));
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["variants"][out]["unparsable"]["value"].as_f64().unwrap()
+    };
+    // The small model cannot write the orders of long lists.
+    assert!(unparsable("", "free") > 0.0);
+    assert_eq!(unparsable("--constrained", "held"), 0.0);
+    let lines = |out: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(at.join(out).join("explanations.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // What could be read is what is written when it is held to its form.
+    for (free, held) in lines("free").iter().zip(&lines("held")) {
+        if free["fallback"].is_null() {
+            assert_eq!(free["answer"], held["answer"]);
+            assert_eq!(free["candidates"], held["candidates"]);
+        }
+    }
+}

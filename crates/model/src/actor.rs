@@ -1,9 +1,12 @@
 //! The policy in action: it draws completions, chooses, and says how probable replies are.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use mmrag_core::{Choose, Completion, EngineError, Finish, Generate, Prompt, Sampling, Tell};
+use mmrag_core::{
+    Choose, Completion, EngineError, Finish, Generate, Guide, Prompt, Sampling, Tell,
+};
 use mmrag_ops::{TokenScores, linear, logprob_head, side_by_side};
 use rayon::prelude::*;
 
@@ -129,16 +132,16 @@ impl<'a> Actor<'a> {
         prompts: &[Encoded],
         sampling: &Sampling,
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
-        self.sample_watched(prompts, sampling, None)
+        self.sample_watched(prompts, sampling, Watch::default())
     }
 
-    /// Draws, and tells each prompt's first completion while it is being written, if that is asked
-    /// for.
+    /// Draws, held to the prompts' guides if there are such, and tells each prompt's first completion
+    /// while it is being written, if that is asked for.
     fn sample_watched(
         &self,
         prompts: &[Encoded],
         sampling: &Sampling,
-        tell: Option<Tell<'_>>,
+        Watch { tell, guides }: Watch<'_>,
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
         let all: Vec<&Encoded> = prompts.iter().collect();
         self.policy.look_at(&all)?;
@@ -155,7 +158,8 @@ impl<'a> Actor<'a> {
                     self.tell_firsts(writings, batch.start, tell);
                 }
             };
-            self.sample_batch(&all[batch.clone()], sampling, batch.start, &mut watch)
+            let guides = guides.map(|guides| &guides[batch.clone()]);
+            self.sample_batch(&all[batch.clone()], sampling, (batch.start, guides), &mut watch)
         });
         Ok(drawn.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
     }
@@ -184,7 +188,8 @@ impl<'a> Actor<'a> {
             }
         };
         let one = Sampling { n: 1, ..sampling.clone() };
-        let completion = self.sample_batch(&[prompt], &one, 0, &mut watch)?.remove(0).remove(0);
+        let completions = self.sample_batch(&[prompt], &one, (0, None), &mut watch)?;
+        let completion = completions.into_iter().flatten().next().expect("one was asked for");
         if let Some(rest) = completion.text.strip_prefix(&told).filter(|rest| !rest.is_empty()) {
             tell(rest);
         }
@@ -227,7 +232,7 @@ impl<'a> Actor<'a> {
         &self,
         prompts: &[&Encoded],
         sampling: &Sampling,
-        first_index: usize,
+        (first_index, guides): (usize, Option<&[&dyn Guide]>),
         watch: &mut dyn FnMut(&[Writing]),
     ) -> Result<Vec<Vec<Completion>>, ModelError> {
         let config = &self.policy.vlm().config().text;
@@ -246,6 +251,7 @@ impl<'a> Actor<'a> {
                     start: next_row,
                     position: prompt.next_position,
                     opens_think: prompt.opens_think,
+                    guide: guides.map(|guides| guides[index]),
                     drawn: vec![],
                     sampler,
                     finish: None,
@@ -344,7 +350,8 @@ impl<'a> Actor<'a> {
             let mut live: Vec<&mut Writing> =
                 writings.iter_mut().filter(|w| w.finish.is_none()).collect();
             live.par_iter_mut().zip(values.par_chunks(width)).for_each(|(writing, logits)| {
-                writing.draw(logits, ends, sampling.max_new_tokens);
+                let drawn = self.next_token(writing, logits);
+                writing.push(drawn, ends, sampling.max_new_tokens);
             });
             watch(writings);
             let live: Vec<&Writing> = writings.iter().filter(|w| w.finish.is_none()).collect();
@@ -360,11 +367,42 @@ impl<'a> Actor<'a> {
         }
     }
 
+    /// Draws the next token of a completion: one that its guide allows, if it has one and there is
+    /// such a token.
+    fn next_token(&self, writing: &mut Writing<'_>, logits: &[f32]) -> Drawn {
+        let Some(guide) = writing.guide else { return writing.sampler.draw(logits) };
+        let ends = &self.policy.vlm().config().eos;
+        let mut tokens: Vec<u32> = writing.drawn.iter().map(|drawn| drawn.token).collect();
+        let so_far = self.text(&tokens, writing.opens_think);
+        tokens.push(0);
+        let last = tokens.len() - 1;
+        let tokens = RefCell::new(tokens);
+        let is_allowed = |token: u32| {
+            if ends.contains(&token) {
+                return guide.is_whole(&so_far);
+            }
+            tokens.borrow_mut()[last] = token;
+            let text = self.text(&tokens.borrow(), writing.opens_think);
+            // A token that adds nothing is a special one: none belongs into a reply. Nor do bytes that
+            // become no character.
+            let before_last = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(&text);
+            text != so_far
+                && !before_last.contains(char::REPLACEMENT_CHARACTER)
+                && guide.allows(&text)
+        };
+        let drawn = writing.sampler.draw_allowed(logits, &is_allowed);
+        drawn.unwrap_or_else(|| writing.sampler.draw(logits))
+    }
+
+    fn text(&self, tokens: &[u32], opens_think: bool) -> String {
+        let opened = if opens_think { THINK } else { "" };
+        opened.to_owned() + &self.policy.decode(tokens)
+    }
+
     fn completion(&self, writing: &Writing) -> Completion {
         let tokens: Vec<u32> = writing.drawn.iter().map(|drawn| drawn.token).collect();
-        let opened = if writing.opens_think { THINK } else { "" };
         Completion {
-            text: opened.to_owned() + &self.policy.decode(&tokens),
+            text: self.text(&tokens, writing.opens_think),
             sampled_logprobs: writing.drawn.iter().map(|drawn| drawn.logprob).collect(),
             tokens,
             finish: writing.finish.unwrap_or(Finish::Length),
@@ -422,8 +460,17 @@ struct Placed {
     seen: Vec<std::ops::Range<usize>>,
 }
 
+/// What goes along with the drawing of completions.
+#[derive(Clone, Copy, Default)]
+struct Watch<'a> {
+    /// Is told what has been written.
+    tell: Option<Tell<'a>>,
+    /// Hold the completions to a form, one a prompt.
+    guides: Option<&'a [&'a dyn Guide]>,
+}
+
 /// A completion that is being written.
-struct Writing {
+struct Writing<'g> {
     prompt: usize,
     seen: Vec<std::ops::Range<usize>>,
     /// First row of its own in the cache.
@@ -432,14 +479,15 @@ struct Writing {
     position: u32,
     /// Whether it goes on inside a `<think>` that the chat template has opened.
     opens_think: bool,
+    /// Holds it to a form.
+    guide: Option<&'g dyn Guide>,
     drawn: Vec<Drawn>,
     sampler: Sampler,
     finish: Option<Finish>,
 }
 
-impl Writing {
-    fn draw(&mut self, logits: &[f32], ends: &[u32], max_new_tokens: usize) {
-        let drawn = self.sampler.draw(logits);
+impl Writing<'_> {
+    fn push(&mut self, drawn: Drawn, ends: &[u32], max_new_tokens: usize) {
         self.drawn.push(drawn);
         if ends.contains(&drawn.token) {
             self.finish = Some(Finish::Stop);
@@ -503,7 +551,21 @@ impl Generate for Actor<'_> {
         tell: Tell<'_>,
     ) -> Result<Vec<Vec<Completion>>, EngineError> {
         let encoded = self.encode_all(prompts)?;
-        let drawn = self.sample_watched(&encoded, sampling, Some(tell));
+        let watch = Watch { tell: Some(tell), guides: None };
+        let drawn = self.sample_watched(&encoded, sampling, watch);
+        drawn.map_err(|e| EngineError::caused_by("generate", e))
+    }
+
+    fn generate_guided(
+        &self,
+        prompts: &[Prompt],
+        guides: &[&dyn Guide],
+        sampling: &Sampling,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Vec<Completion>>, EngineError> {
+        let encoded = self.encode_all(prompts)?;
+        let watch = Watch { tell: Some(tell), guides: Some(guides) };
+        let drawn = self.sample_watched(&encoded, sampling, watch);
         drawn.map_err(|e| EngineError::caused_by("generate", e))
     }
 

@@ -14,6 +14,27 @@ pub(crate) struct Drawn {
     pub(crate) logprob: f32,
 }
 
+/// Tokens that a guide may refuse at one place before it is given up there.
+const MAX_REFUSED: usize = 512;
+
+/// How logits become probabilities.
+struct Shares {
+    /// The most probable token.
+    best: usize,
+    /// One over the temperature.
+    inverse: f32,
+    /// The largest logit over the temperature.
+    largest: f32,
+    /// What all weights add up to.
+    total: f64,
+}
+
+impl Shares {
+    fn logprob(&self, logit: f32) -> f32 {
+        (f64::from(logit * self.inverse - self.largest) - self.total.ln()) as f32
+    }
+}
+
 /// Draws the tokens of one completion.
 pub(crate) struct Sampler {
     temperature: f64,
@@ -34,14 +55,41 @@ impl Sampler {
     }
 
     pub(crate) fn draw(&mut self, logits: &[f32]) -> Drawn {
+        let shares = self.shares(logits);
+        let Shares { best, inverse, largest, total } = shares;
+        let greedy = self.temperature <= 0.0;
+        let token = if greedy { best } else { self.pick(logits, (inverse, largest), total) };
+        Drawn { token: token as u32, logprob: shares.logprob(logits[token]) }
+    }
+
+    fn shares(&self, logits: &[f32]) -> Shares {
         let greedy = self.temperature <= 0.0;
         let inverse = if greedy { 1.0 } else { (1.0 / self.temperature) as f32 };
         let best = argmax(logits);
         let largest = logits[best] * inverse;
-        let total: f64 = logits.iter().map(|l| f64::from(l * inverse - largest).exp()).sum();
-        let token = if greedy { best } else { self.pick(logits, (inverse, largest), total) };
-        let logprob = f64::from(logits[token] * inverse - largest) - total.ln();
-        Drawn { token: token as u32, logprob: logprob as f32 }
+        let total = logits.iter().map(|l| f64::from(l * inverse - largest).exp()).sum();
+        Shares { best, inverse, largest, total }
+    }
+
+    /// Draws until a token is allowed, each time from those that were not refused. None if none of
+    /// many is. The log-probability is that without a guide.
+    pub(crate) fn draw_allowed(
+        &mut self,
+        logits: &[f32],
+        is_allowed: &dyn Fn(u32) -> bool,
+    ) -> Option<Drawn> {
+        let mut drawn = self.draw(logits);
+        let mut left: Option<Vec<f32>> = None;
+        for _ in 0..MAX_REFUSED {
+            if is_allowed(drawn.token) {
+                let logprob = self.shares(logits).logprob(logits[drawn.token as usize]);
+                return Some(Drawn { logprob, ..drawn });
+            }
+            let left = left.get_or_insert_with(|| logits.to_vec());
+            left[drawn.token as usize] = f32::NEG_INFINITY;
+            drawn = self.draw(left);
+        }
+        None
     }
 
     fn pick(&mut self, logits: &[f32], (inverse, largest): (f32, f32), total: f64) -> usize {
@@ -121,6 +169,24 @@ mod tests {
         check(&sampling(1.0, 0.7, 0), [0.625, 0.375, 0.0]);
         check(&sampling(0.5, 1.0, 0), [0.25 / 0.38, 0.09 / 0.38, 0.04 / 0.38]);
         check(&sampling(0.0, 1.0, 0), [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_drawn_and_the_rest_is_by_its_share() {
+        let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln()];
+        let mut counts = [0.0f64; 3];
+        for index in 0..20_000 {
+            let mut sampler = Sampler::new(&sampling(1.0, 1.0, 0), index, 0);
+            let drawn = sampler.draw_allowed(&logits, &|token| token != 0).unwrap();
+            assert!((drawn.logprob - logits[drawn.token as usize]).abs() < 1e-6);
+            counts[drawn.token as usize] += 1.0 / 20_000.0;
+        }
+        for (found, expected) in counts.iter().zip([0.0, 0.6, 0.4]) {
+            assert!((found - expected).abs() < 0.015, "{found} instead of {expected}");
+        }
+        let mut greedy = Sampler::new(&sampling(0.0, 1.0, 0), 0, 0);
+        assert_eq!(greedy.draw_allowed(&logits, &|token| token == 2).unwrap().token, 2);
+        assert!(greedy.draw_allowed(&logits, &|_| false).is_none());
     }
 
     #[test]

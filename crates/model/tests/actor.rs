@@ -8,7 +8,9 @@ use std::slice;
 use std::sync::Arc;
 
 use candle_core::DType;
-use mmrag_core::{Choose, ImageSource, Message, Part, Prompt, Role, Sampling};
+use mmrag_core::{
+    Choose, Finish, Generate, Guide, ImageSource, Message, Part, Prompt, Role, Sampling,
+};
 use mmrag_model::{
     ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraLayer, LoraSpec, Placement, Policy, Precision,
     save_safetensors, write_small_tokenizer,
@@ -414,4 +416,54 @@ fn an_adapter_of_the_vision_tower_is_not_given_kept_features() {
         let size = gradient.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(size > 0.0, "{name}");
     }
+}
+
+/// One of a few texts, to the letter.
+struct OneOf(&'static [&'static str]);
+
+impl Guide for OneOf {
+    fn allows(&self, text: &str) -> bool {
+        self.0.iter().any(|whole| whole.starts_with(text))
+    }
+
+    fn is_whole(&self, text: &str) -> bool {
+        self.0.contains(&text)
+    }
+}
+
+#[test]
+fn a_guide_holds_each_reply_to_its_own_form() {
+    let policy = policy("qwen3_vl_tiny");
+    let actor = policy.with(None);
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let prompts: Vec<Prompt> = (0..3).map(|_| prompt(&mut rng, &[], 1)).collect();
+    let forms = [OneOf(&["tower", "red"]), OneOf(&["[1][2]"]), OneOf(&["a < b", "a <b", "x"])];
+    let guides: Vec<&dyn Guide> = forms.iter().map(|form| form as &dyn Guide).collect();
+    for temperature in [0.0, 1.0] {
+        let sampling =
+            Sampling { temperature, top_p: 1.0, top_k: 0, max_new_tokens: 40, n: 4, seed: 3 };
+        let told = std::sync::Mutex::new(vec![String::new(); 3]);
+        let tell = |index: usize, text: &str| text.clone_into(&mut told.lock().unwrap()[index]);
+        let drawn = actor.generate_guided(&prompts, &guides, &sampling, &tell).unwrap();
+        let free = actor.generate(&prompts, &sampling).unwrap();
+        for ((completions, form), told) in drawn.iter().zip(&forms).zip(told.lock().unwrap().iter())
+        {
+            assert_eq!(completions.len(), 4);
+            assert_eq!(&completions[0].text, told);
+            for completion in completions {
+                assert!(form.is_whole(&completion.text), "{:?}", completion.text);
+                assert_eq!(completion.finish, Finish::Stop);
+                assert!(completion.sampled_logprobs.iter().all(|p| p.is_finite() && *p <= 0.0));
+            }
+        }
+        assert!(free.iter().zip(&forms).any(|(c, form)| !form.is_whole(&c[0].text)));
+    }
+    // The probabilities told are those without a guide.
+    let greedy = Sampling::greedy(40);
+    let drawn = actor.generate_guided(&prompts[..1], &guides[..1], &greedy, &|_, _| {}).unwrap();
+    let completion = &drawn[0][0];
+    let encoded = policy.encode(&prompts[0]).unwrap();
+    let group = Group { prompt: encoded, replies: vec![completion.tokens.clone()] };
+    let scores = actor.logprobs(&[group], 1.0, Grad::None).unwrap();
+    assert_close("guided", &values(&scores.logprobs_t), &completion.sampled_logprobs);
 }

@@ -80,6 +80,9 @@ pub struct RankStage<'a> {
     pub sampling: &'a Sampling,
     /// A prompt with more tokens loses whole documents until it fits.
     pub max_prompt_tokens: usize,
+    /// Whether replies are held to the stage's grammar while they are written, so that all but those
+    /// that are cut off can be read.
+    pub constrained: bool,
     /// In which order the documents are labelled.
     pub labels: LabelOrder,
     /// Whose order is told.

@@ -254,7 +254,7 @@ pub(crate) fn tags_in(text: &str) -> Vec<(usize, &'static str)> {
     text.match_indices('<').filter_map(|(at, _)| tag_at(at).map(|tag| (at, tag))).collect()
 }
 
-fn parse_verdict(text: &str) -> Result<bool, GrammarError> {
+pub(crate) fn parse_verdict(text: &str) -> Result<bool, GrammarError> {
     match text.trim() {
         YES => Ok(true),
         NO => Ok(false),
@@ -262,7 +262,7 @@ fn parse_verdict(text: &str) -> Result<bool, GrammarError> {
     }
 }
 
-fn parse_order(text: &str, shown: usize) -> Result<Vec<usize>, GrammarError> {
+pub(crate) fn parse_order(text: &str, shown: usize) -> Result<Vec<usize>, GrammarError> {
     let order = labels_in(text);
     if order.is_empty() || !without_labels(text).is_empty() {
         return Err(GrammarError::NoOrder);
@@ -279,7 +279,7 @@ fn parse_order(text: &str, shown: usize) -> Result<Vec<usize>, GrammarError> {
     Ok(order)
 }
 
-fn parse_answer(text: &str, shown: usize) -> Result<(String, Vec<usize>), GrammarError> {
+pub(crate) fn parse_answer(text: &str, shown: usize) -> Result<(String, Vec<usize>), GrammarError> {
     let mut citations = Vec::new();
     for label in labels_in(text) {
         check_label(label, shown)?;

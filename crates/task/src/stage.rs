@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::grammar::{Grammar, GrammarError, OrderNotation};
+use crate::guide::ReplyGuide;
 use crate::reply::{NONE, Reply};
 use crate::reward::{self, Reward};
 use crate::rubric::Rubric;
@@ -124,6 +125,11 @@ impl Stage {
     /// When the text is no reply of the stage's grammar to this case.
     pub fn parse(&self, case: &Case, text: &str) -> Result<Reply, GrammarError> {
         self.grammar.parse(text, case.documents.len())
+    }
+
+    /// What holds a reply to this case to the stage's grammar while it is written.
+    pub fn guide(&self, case: &Case) -> ReplyGuide {
+        ReplyGuide::new(self.grammar, case.documents.len())
     }
 
     /// Writes a reply in the stage's grammar.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mmrag_core::{Completion, EngineError, Modality, Prompt, Sampling, Tell};
-use mmrag_task::Case;
+use mmrag_core::{Completion, EngineError, Guide, Modality, Prompt, Sampling, Tell};
+use mmrag_task::{Case, ReplyGuide};
 
 use super::filter::shown;
 use super::{Answered, Dropped, Filtered, LabelOrder, Pipeline, RankStage, Replied, elapsed_ms};
@@ -21,6 +21,13 @@ pub struct Shown {
     pub case: Case,
     /// For each label, which hit it is: of `[1]` first.
     pub hits: Vec<usize>,
+}
+
+/// A prompt, with what holds the reply to its form if that is wanted.
+#[derive(Clone)]
+struct Ready {
+    prompt: Prompt,
+    guide: ReplyGuide,
 }
 
 /// A question on its way through the ranker: what was kept, and a prompt that fits unless nothing
@@ -52,13 +59,16 @@ impl<'a> Pipeline<'a> {
         let start = Instant::now();
         let fitted: Vec<Result<Fitted, RagError>> =
             filtered.into_iter().map(|filtered| self.fit(filtered?)).collect();
-        let prompts: Vec<(Option<Prompt>, u64)> = fitted
+        let prompts: Vec<(Option<Ready>, u64)> = fitted
             .iter()
             .map(|fitted| {
                 let Ok(fitted) = fitted else { return (None, 0) };
                 let id = &fitted.filtered.retrieved.question.id;
-                let prompt = fitted.prompt.as_ref().map(|(prompt, _)| prompt.clone());
-                (prompt, derived_seed("answer", self.seed, id.as_str()))
+                let ready = fitted.prompt.as_ref().map(|(prompt, shown)| Ready {
+                    prompt: prompt.clone(),
+                    guide: self.rank.stage.guide(&shown.case),
+                });
+                (ready, derived_seed("answer", self.seed, id.as_str()))
             })
             .collect();
         let completions = self.rank.generate_all(&prompts, tell);
@@ -153,23 +163,23 @@ impl RankStage<'_> {
     /// alone.
     fn generate_all(
         &self,
-        prompts: &[(Option<Prompt>, u64)],
+        prompts: &[(Option<Ready>, u64)],
         tell: Tell<'_>,
     ) -> Vec<Option<Result<Completion, EngineError>>> {
         if self.sampling.temperature == 0.0 {
-            let there: Vec<Prompt> = prompts.iter().filter_map(|(p, _)| p.clone()).collect();
+            let there: Vec<Ready> = prompts.iter().filter_map(|(p, _)| p.clone()).collect();
             let places: Vec<usize> =
                 (0..prompts.len()).filter(|place| prompts[*place].0.is_some()).collect();
             let tell_there = |index: usize, text: &str| tell(places[index], text);
             if let Ok(completions) = self.generate(&there, 0, &tell_there) {
                 let mut completions = completions.into_iter();
-                let next = |(prompt, _): &(Option<Prompt>, u64)| {
+                let next = |(prompt, _): &(Option<Ready>, u64)| {
                     prompt.as_ref().and_then(|_| completions.next()).map(Ok)
                 };
                 return prompts.iter().map(next).collect();
             }
         }
-        let alone = |(place, (prompt, seed)): (usize, &(Option<Prompt>, u64))| {
+        let alone = |(place, (prompt, seed)): (usize, &(Option<Ready>, u64))| {
             let prompt = std::slice::from_ref(prompt.as_ref()?);
             let completions = self.generate(prompt, *seed, &|_, text| tell(place, text));
             Some(completions.map(|mut c| c.pop().expect("the number of completions is checked")))
@@ -179,17 +189,22 @@ impl RankStage<'_> {
 
     fn generate(
         &self,
-        prompts: &[Prompt],
+        ready: &[Ready],
         seed: u64,
         tell: Tell<'_>,
     ) -> Result<Vec<Completion>, EngineError> {
-        if prompts.is_empty() {
+        if ready.is_empty() {
             return Ok(Vec::new());
         }
         let sampling = Sampling { n: 1, seed, ..self.sampling.clone() };
-        let completions: Vec<Completion> = self
-            .engine
-            .generate_telling(prompts, &sampling, tell)?
+        let prompts: Vec<Prompt> = ready.iter().map(|ready| ready.prompt.clone()).collect();
+        let completions = if self.constrained {
+            let guides: Vec<&dyn Guide> = ready.iter().map(|ready| &ready.guide as _).collect();
+            self.engine.generate_guided(&prompts, &guides, &sampling, tell)?
+        } else {
+            self.engine.generate_telling(&prompts, &sampling, tell)?
+        };
+        let completions: Vec<Completion> = completions
             .into_iter()
             .filter_map(|completions| completions.into_iter().next())
             .collect();

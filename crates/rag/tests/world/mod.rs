@@ -212,6 +212,7 @@ pub(crate) fn pipeline(parts: &Parts) -> Pipeline<'_> {
             engine: &parts.writer,
             sampling: &parts.sampling,
             max_prompt_tokens: 200,
+            constrained: false,
             labels: LabelOrder::Drawn,
             order: OrderBy::Reply,
         },
