@@ -18,6 +18,9 @@ use crate::output;
 /// What is asked: how the documents of a question come about.
 const CANDIDATES: &str = "each question over the documents that come with it";
 
+/// What is told of replies that are not written freely.
+const HELD: &str = "held to their form while they are written";
+
 /// The settings of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunSettings {
@@ -121,6 +124,9 @@ pub(crate) fn facts(settings: &Value) -> Vec<(String, String)> {
         ("Filter", filter(answer)),
         ("Ranker", or(text(&answer["rank_adapter"]), "the model as it is")),
         ("Adapter hashes", text(&settings["weights"]["adapters"])),
+        ("Replies", if answer["constrained"] == true { HELD.to_owned() } else { String::new() }),
+        ("Labels", text(&answer["labels"])),
+        ("Order", text(&answer["order"])),
         ("Seed", text(&answer["seed"])),
         ("Answered by", format!("mmrag {}", text(&settings["mmrag"]))),
     ]
@@ -162,13 +168,14 @@ mod tests {
     fn facts_name_what_is_there_and_leave_out_what_is_not() {
         let facts = facts(&json!({
             "data": {"dataset": "atlas", "split": "dev", "data": "atlas", "hide": null},
-            "answer": {"model": null, "threshold": 0.5, "seed": 3},
+            "answer": {"model": null, "threshold": 0.5, "seed": 3, "constrained": true},
             "weights": {"model": "ab", "adapters": []},
         }));
         let fact = |name: &str| facts.iter().find(|(known, _)| known == name).map(|f| f.1.as_str());
         assert_eq!(fact("Data"), Some("atlas · dev · atlas"));
         assert_eq!(fact("Filter"), Some("the model as it is, from 0.5"));
         assert_eq!(fact("Hidden or degraded"), None);
+        assert_eq!((fact("Replies"), fact("Labels")), (Some(HELD), None));
         assert_eq!(fact("Seed"), Some("3"));
     }
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use clap::Args;
-use mmrag_core::{Completion, DocumentId, Example, Generate, Prompt, Sampling};
+use mmrag_core::{Completion, DocumentId, Example, Generate, Guide, Prompt, Sampling};
 use mmrag_task::metrics::pass_at_k;
-use mmrag_task::{Case, Stage};
+use mmrag_task::{Case, ReplyGuide, Stage};
 use serde::Serialize;
 
 use super::Ended;
@@ -131,7 +131,16 @@ impl PassCommand {
         let greedy = Sampling::greedy(longest);
         let n = usize::from(self.samples);
         let drawn = Sampling { temperature: self.temperature, n, seed, ..greedy.clone() };
-        let draw = |sampling| engine.generate(&prompts, sampling).context("failed to draw replies");
+        let guides: Vec<ReplyGuide> = cases.iter().map(|case| stage.guide(case)).collect();
+        let guides: Vec<&dyn Guide> = guides.iter().map(|guide| guide as _).collect();
+        let draw = |sampling| {
+            if self.answer.constrained {
+                engine.generate_guided(&prompts, &guides, sampling, &|_, _| {})
+            } else {
+                engine.generate(&prompts, sampling)
+            }
+            .context("failed to draw replies")
+        };
         let (greedy, drawn) = (draw(&greedy)?, draw(&drawn)?);
         let replies = greedy.iter().zip(&drawn);
         let asked = cases.iter().zip(examples).zip(replies).map(|((case, example), replies)| {
