@@ -3,6 +3,10 @@
 mod bert;
 mod clip;
 mod parts;
+mod picture;
+mod siglip;
+mod tower;
+mod view;
 
 pub use bert::TextEmbedder;
-pub use clip::PictureEmbedder;
+pub use picture::PictureEmbedder;

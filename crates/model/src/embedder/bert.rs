@@ -167,6 +167,12 @@ impl Embed for TextEmbedder {
         };
         self.embed_all(&documents.iter().map(text).collect::<Vec<_>>())
     }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EngineError> {
+        let text = format!("{}{text}", self.before_question);
+        let ids = tokens(&self.tokenizer, &text);
+        ids.map(|ids| ids.len()).map_err(|error| EngineError::caused_by("read a text", error))
+    }
 }
 
 struct Shape {
