@@ -157,7 +157,7 @@ fn what_is_another_siglip_is_refused_by_name() {
     check(&config("model_type", json!("flava")), "not flava");
     let headless = |folder: &Path| {
         set(folder, "config.json", |config| {
-            config["vision_config"]["vision_use_head"] = json!(false)
+            config["vision_config"]["vision_use_head"] = json!(false);
         });
     };
     check(&headless, "without a head");

@@ -58,7 +58,9 @@ fn around(seed: u64, n: usize, width: usize, middles: usize) -> Rows {
         let middle = &middles[i * 31 % middles.len()].1;
         row.iter_mut().zip(middle).for_each(|(x, middle)| *x = *x * 0.7 + middle);
         let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-        row.iter_mut().for_each(|x| *x /= length);
+        for x in row.iter_mut() {
+            *x /= length;
+        }
     }
     rows
 }
@@ -88,7 +90,9 @@ fn questions(seed: u64, width: usize, rows: &Rows) -> Vec<Vec<f32>> {
     let mut questions: Vec<Vec<f32>> =
         drawn(seed + 100, 9, width).into_iter().map(|(_, row)| row).collect();
     for (i, question) in questions.iter_mut().enumerate().skip(2) {
-        question.iter_mut().for_each(|x| *x *= 0.3);
+        for x in question.iter_mut() {
+            *x *= 0.3;
+        }
         for (j, part) in [1.0, 0.6, 0.4].into_iter().enumerate() {
             let Some((_, row)) = rows.get((i * 577 + j * 7919) % rows.len().max(1)) else {
                 continue;
@@ -223,7 +227,8 @@ fn lists_look_at_a_part_and_the_same_file_gives_the_same_lists() {
     let (mut before, mut after) = (flat.numbers().to_vec(), listed.exact().numbers().to_vec());
     let at = after.iter().position(|number| *number == 301).unwrap();
     assert_eq!(listed.exact().row(at), flat.row(100));
-    (before.sort_unstable(), after.sort_unstable());
+    before.sort_unstable();
+    after.sort_unstable();
     assert_eq!(before, after);
     let bytes = std::fs::read(&first).unwrap();
     std::fs::write(&first, &bytes[..bytes.len() - 1]).unwrap();

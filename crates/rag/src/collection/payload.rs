@@ -108,7 +108,9 @@ impl Payload {
             hash.update(embedder.as_bytes());
             hash.update((*n as u64).to_le_bytes());
         }
-        lists.iter().for_each(|digest| hash.update(digest));
+        for digest in lists {
+            hash.update(digest);
+        }
         hex(&hash.finalize(), 8)
     }
 
