@@ -449,3 +449,37 @@ fn a_document_that_cannot_be_embedded_costs_itself() {
     let hits = snapshot.nearest(Lane::Text, Source::Dense, query, 9).unwrap();
     assert!(hits.iter().all(|hit| hit.document.id.as_str() != "i-torn"));
 }
+
+#[test]
+fn readers_see_whole_states_while_vectors_are_put_together_and_old_files_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        let read = || {
+            let mut states = 0;
+            while !is_over.load(order) {
+                let collection = Collection::open(collection.place()).unwrap();
+                let snapshot = collection.snapshot().unwrap();
+                let query = &ENGINE.embed_questions(&["number 1 of many"]).unwrap()[0];
+                snapshot.nearest(Lane::Text, Source::Dense, query, 3).unwrap();
+                states += 1;
+            }
+            states
+        };
+        let readers = [(); 4].map(|()| scope.spawn(read));
+        let mut writer = collection.writer().unwrap();
+        for i in 0..40 {
+            let document =
+                (*text(&format!("n{}", i % 40), "", &format!("number {i} of many"))).clone();
+            writer.put(Record::new(document.clone())).unwrap();
+            writer.embed_put(&embedder(&ENGINE), &[document]).unwrap();
+            writer.commit().unwrap();
+        }
+        is_over.store(true, order);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+}

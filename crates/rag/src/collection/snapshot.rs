@@ -42,17 +42,8 @@ impl Snapshot {
         reader: &IndexReader,
         fields: Fields,
     ) -> Result<Self, RagError> {
-        let mut payload = Payload::read(index)?;
-        for _ in 0..RETRIES {
-            reader.reload().map_err(RagError::search("read"))?;
-            let again = Payload::read(index)?;
-            if again == payload {
-                break;
-            }
-            payload = again;
-        }
+        let (payload, lanes) = state(folder, index, reader)?;
         let (folder, searcher) = (folder.to_path_buf(), reader.searcher());
-        let lanes = Lanes::open(&folder, &payload)?;
         let (order, version) = (OnceLock::new(), String::new());
         let mut snapshot = Self { folder, searcher, fields, payload, order, lanes, version };
         snapshot.version =
@@ -269,6 +260,26 @@ impl Retriever for Snapshot {
     fn version(&self) -> String {
         self.version.clone()
     }
+}
+
+/// What the last commit says, with its vectors' files opened and the searcher at the same commit. Who
+/// is held up while others commit may find files gone, and then reads a later state.
+fn state(
+    folder: &Path,
+    index: &tantivy::Index,
+    reader: &IndexReader,
+) -> Result<(Payload, Lanes), RagError> {
+    let mut payload = Payload::read(index)?;
+    for left in (0..RETRIES).rev() {
+        reader.reload().map_err(RagError::search("read"))?;
+        let lanes = Lanes::open(folder, &payload);
+        let again = Payload::read(index)?;
+        if again == payload || left == 0 {
+            return Ok((payload, lanes?));
+        }
+        payload = again;
+    }
+    unreachable!("the last try returns")
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, RagError> {
