@@ -9,4 +9,5 @@ mod tower;
 mod view;
 
 pub use bert::TextEmbedder;
+pub use parts::EMBEDDER_COMPANIONS;
 pub use picture::PictureEmbedder;

@@ -48,6 +48,19 @@ fn vectors_are_those_of_transformers() {
 }
 
 #[test]
+fn a_module_that_is_not_built_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = |kind: &str| json!({ "type": format!("sentence_transformers.models.{kind}") });
+    let modules = json!([module("Transformer"), module("Pooling"), module("Normalize")]);
+    copy_with(folder.path(), "modules.json", &modules);
+    check(&TextEmbedder::load(folder.path()).unwrap(), "mean");
+    let modules = json!([module("Transformer"), module("Pooling"), module("Dense")]);
+    copy_with(folder.path(), "modules.json", &modules);
+    let error = TextEmbedder::load(folder.path()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("the module Dense"), "{error}");
+}
+
+#[test]
 fn words_before_questions_are_followed() {
     let folder = tempfile::tempdir().unwrap();
     let prompts = json!({ "prompts": { "query": "who? ", "document": "" } });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
-use mmrag_model::COMPANIONS;
+use mmrag_model::{COMPANIONS, EMBEDDER_COMPANIONS};
 use serde_json::Value;
 
 use super::name::is_part;
@@ -18,10 +18,11 @@ pub(super) const SINGLE: &str = "model.safetensors";
 /// The file that says in which files the weights are.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// What may lie beside config and weights: what goes along when a model is saved elsewhere, and how
-/// a model of ours is asked.
+/// What may lie beside config and weights: what goes along when a model is saved elsewhere, how
+/// a model of ours is asked, and what an encoder makes vectors by.
 pub(super) fn companions() -> impl Iterator<Item = &'static str> {
-    COMPANIONS.into_iter().filter(|name| *name != CONFIG).chain(["mmrag.json"])
+    let of_models = COMPANIONS.into_iter().filter(|name| *name != CONFIG);
+    of_models.chain(["mmrag.json"]).chain(EMBEDDER_COMPANIONS)
 }
 
 /// How weights end that are not read here.

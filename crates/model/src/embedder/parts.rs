@@ -14,6 +14,15 @@ use tokenizers::{Tokenizer, TruncationParams};
 use crate::error::ModelError;
 use crate::weights::Weights;
 
+/// What belongs to an encoder of sentence-transformers besides the files of any model: without them it
+/// makes other vectors.
+pub const EMBEDDER_COMPANIONS: [&str; 4] = [
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+];
+
 /// A weight and its bias.
 pub(super) type Pair = (Tensor, Tensor);
 
