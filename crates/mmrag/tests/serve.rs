@@ -311,3 +311,36 @@ fn a_file_is_read_by_a_process_of_its_own_and_told_as_it_goes() {
     assert!(form.unwrap_err().to_string().contains("415"), "another site's page cannot send it");
     assert_eq!(server.get("/v1/documents").unwrap()["data"].as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn a_collection_keeps_its_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/bert_tiny");
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        let mut bytes = std::fs::read(encoder.join(file)).unwrap();
+        if file == "model.safetensors" {
+            // One weight is another one.
+            let last = bytes.len() - 4;
+            bytes[last] ^= 1;
+        }
+        std::fs::write(other.join(file), bytes).unwrap();
+    }
+    let document = json!({ "documents": [{ "id": "sea", "text": "The sea is deep." }] });
+    let first = ["--index", "notes", "--embedder", encoder.to_str().unwrap()];
+    Server::start(&first, folder.path()).post("/v1/documents", &document).unwrap();
+    let with = |embedder: &Path| {
+        let arguments =
+            ["serve", "--port", "0", "--index", "notes", "--embedder", embedder.to_str().unwrap()];
+        mmrag(&arguments, folder.path())
+    };
+    let refused = with(&other);
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("was embedded by"), "{}", stderr(&refused));
+    assert!(stderr(&with(&folder.path().join("none"))).contains("no such folder"));
+    // Who names none gets the one that it was embedded by.
+    let next = Server::start(&["--index", "notes"], folder.path());
+    let asked = json!({ "model": "mmrag", "input": "sea" });
+    assert_eq!(next.post("/v1/embeddings", &asked).unwrap()["mmrag"]["of"], "text");
+}

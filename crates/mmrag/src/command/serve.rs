@@ -264,8 +264,12 @@ fn bring_up(collection: &Collection, named: &[Arc<Loaded>]) -> anyhow::Result<()
 fn tell_vectors(name: &str, store: &DiskStore) -> anyhow::Result<()> {
     let loaded = store.embedders().context("failed to read the index")?;
     let sources: Vec<&str> = loaded.iter().map(|loaded| &*loaded.info().source).collect();
-    let by = if sources.is_empty() { "no embedder".to_owned() } else { sources.join(", ") };
-    tracing::info!(collection = name, by, "words (BM25), and vectors");
+    if sources.is_empty() {
+        tracing::info!(collection = name, "searched by words (BM25): it has no embedder");
+    } else {
+        let embedders = sources.join(", ");
+        tracing::info!(collection = name, embedders, "searched by words (BM25) and vectors");
+    }
     Ok(())
 }
 

@@ -112,7 +112,8 @@ impl VectorIndex for Listed {
         let wanted = Query::new(query, self.width());
         let order = nearest_first(self.centres(), query);
         let (mut best, mut seen) = (Best::new(k), 0);
-        let mut until = (self.probes() * k.div_ceil(TUNED_AT)).clamp(1, order.len());
+        let probes = self.probes().min(order.len());
+        let mut until = (probes * k.div_ceil(TUNED_AT)).clamp(1, order.len());
         loop {
             let found = order[seen..until]
                 .par_iter()
