@@ -115,6 +115,42 @@ def feedback(page):
     print("ok  feedback is kept")
 
 
+def pdf(lines):
+    """A PDF with a page for each line."""
+    kids = " ".join(f"{4 + 2 * i} 0 R" for i in range(len(lines)))
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", f"<< /Type /Pages /Kids [{kids}] /Count {len(lines)} >>",
+               "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    for i, line in enumerate(lines):
+        text = f"BT /F1 24 Tf 72 700 Td ({line}) Tj ET"
+        objects += [f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {5 + 2 * i} 0 R "
+                    "/Resources << /Font << /F1 3 0 R >> >> >>",
+                    f"<< /Length {len(text)} >>\nstream\n{text}\nendstream"]
+    data, places = b"%PDF-1.4\n", []
+    for i, body in enumerate(objects):
+        places.append(len(data))
+        data += f"{i + 1} 0 obj\n{body}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
+    end += f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(data)}\n%%EOF\n"
+    return data + end.encode()
+
+
+def upload_pdf(page, shot):
+    pages = [f"Keeper {i} of the lighthouse" for i in range(3)]
+    page.locator("#upload").set_input_files([
+        {"name": "keepers.pdf", "mimeType": "application/pdf", "buffer": pdf(pages)},
+        {"name": "torn.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4 and no more"},
+    ])
+    expect(page.locator("#notice")).to_contain_text("6 documents were added", timeout=60_000)
+    expect(page.locator("ul.problem")).to_contain_text("torn.pdf cannot be read")
+    shot("upload-pdf")
+    page.reload()
+    page.get_by_role("searchbox", name="Find").fill("lighthouse")
+    page.keyboard.press("Enter")
+    expect(page.locator("ul.documents > li")).to_have_count(3)
+    print("ok  a PDF was read into pictures and texts of its pages, a torn one was told")
+
+
 def collections(page, shot):
     page.get_by_role("link", name="Collections").click()
     expect(page.get_by_role("heading", name="Collections")).to_be_visible()
@@ -194,6 +230,8 @@ def main():
             why_not(page, shot)
             feedback(page)
             collections(page, shot)
+            page.get_by_role("link", name="Collections").click()
+            upload_pdf(page, shot)
             runs(page, shot)
             dark(page, shot)
             assert not problems, problems

@@ -102,12 +102,36 @@ def openai_errors(client):
     else:
         raise AssertionError("an unknown model is refused")
     try:
-        client.embeddings.create(model="mmrag", input="text")
-    except openai.InternalServerError as error:
-        assert "no embedder" in error.message, error
-        done("openai errors: unknown model 404; embeddings without an embedder 501, both in words")
+        client.embeddings.create(model="mmrag", input=[[1, 2]])
+    except openai.BadRequestError as error:
+        assert "tokens are not" in error.message, error
     else:
-        done("openai errors: unknown model 404; embeddings are made")
+        raise AssertionError("tokens are refused")
+    done("openai errors: unknown model 404; embeddings of tokens 400, both in words")
+
+
+def openai_embeddings(client):
+    texts = ["the red house", "sea"]
+    # Without a format the client asks for base64 and decodes it itself.
+    decoded = client.embeddings.create(model="mmrag", input=texts)
+    listed = client.embeddings.create(model="mmrag", input=texts, encoding_format="float")
+    for i, text in enumerate(texts):
+        vector = decoded.data[i].embedding
+        assert vector == listed.data[i].embedding and decoded.data[i].index == i, (vector, listed)
+        assert abs(sum(x * x for x in vector) - 1) < 1e-4, vector
+        alone = client.embeddings.create(model="mmrag", input=text, dimensions=len(vector))
+        assert alone.data[0].embedding == vector
+    body = {"model": "mmrag", "input": texts[1], "encoding_format": "base64"}
+    encoded = base64.b64decode(json.loads(curl("/v1/embeddings", body))["data"][0]["embedding"])
+    assert list(struct.unpack(f"<{len(vector)}f", encoded)) == vector
+    assert decoded.usage.total_tokens == decoded.usage.prompt_tokens > 0
+    try:
+        client.embeddings.create(model="mmrag", input="sea", dimensions=len(vector) + 1)
+    except openai.BadRequestError as error:
+        assert "dimensions" in str(error.body), error
+    else:
+        raise AssertionError("other dimensions are refused")
+    done(f"openai embeddings: {len(vector)} values, as numbers and as base64, {decoded.usage.total_tokens} tokens")
 
 
 def cohere_rerank():
@@ -162,9 +186,10 @@ def main():
     openai_models(client)
     openai_chat(client)
     openai_errors(client)
+    openai_embeddings(client)
     cohere_rerank()
     with_curl()
-    print("8 passed, 0 failed")
+    print("9 passed, 0 failed")
 
 
 main()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Starts a server with the built-in small model and lets the official clients at it.
+# Starts a server with the built-in small model and a tiny random embedder, and lets the official
+# clients at it.
 #   interop/clients/run.sh [MMRAG_BINARY]
 # Installs the clients from the package index into a virtual environment of its own; CLIENTS_VENV
 # names one that has them.
@@ -15,7 +16,8 @@ if [ ! -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet openai cohere
 fi
-"$binary" serve --port 0 --index "$work/notes" --state "$work/state" >"$work/address" 2>"$work/log" &
+"$binary" serve --port 0 --index "$work/notes" \
+    --embedder crates/model/tests/fixtures/bert_tiny --state "$work/state" >"$work/address" 2>"$work/log" &
 server=$!
 for _ in $(seq 300); do
     [ -s "$work/address" ] && break

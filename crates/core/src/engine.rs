@@ -180,4 +180,12 @@ pub trait Embed: Send + Sync {
     ///
     /// When a picture does not decode.
     fn embed_documents(&self, documents: &[&Document]) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// Number of tokens that are read of a question of this text: of a long one, those that are
+    /// not cut off.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot read the text.
+    fn count_tokens(&self, text: &str) -> Result<usize, EngineError>;
 }

@@ -16,7 +16,7 @@ mod question;
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling, Tell};
 pub use guide::Guide;
-pub use origin::{Origin, WordBox};
+pub use origin::{DatasetOrigin, Origin, WordBox};
 pub use packed::{Packed, Packing, UnpackError};
 pub use prompt::{Message, Part, Prompt, Role};
 pub use question::{Example, Gold, Question, QuestionId, Step};

@@ -26,6 +26,21 @@ pub struct Origin {
     /// Of a text on a page: where its words stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<WordBox>,
+    /// Of a document of a data set: which one, and what it is called there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetOrigin>,
+}
+
+/// A document's place in a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetOrigin {
+    /// The data set's form, such as `webqa`.
+    pub name: String,
+    /// The document's id in its files.
+    pub id: String,
+    /// The parts, such as `dev`, whose questions come with it, of those that were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<String>,
 }
 
 /// Where a word stands on its page.

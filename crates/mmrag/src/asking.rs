@@ -230,9 +230,9 @@ fn fate(candidate: &Candidate, explanation: &Explanation) -> Vec<String> {
         .retrieval
         .iter()
         .map(|found| {
-            let source = show_source(found);
+            let (source, how) = (show_source(found), show_search(found));
             format!(
-                "it was found as number {} {source} with a score of {:.3}",
+                "it was found as number {} {source} with a score of {:.3}{how}",
                 found.rank, found.score
             )
         })
@@ -255,6 +255,11 @@ fn fate(candidate: &Candidate, explanation: &Explanation) -> Vec<String> {
         told.push(cited.to_owned());
     }
     told
+}
+
+/// What has to be said of a search that did not look at everything.
+pub(crate) fn show_search(found: &SourceRank) -> &'static str {
+    if found.approximate { " (a part of the vectors was looked at)" } else { "" }
 }
 
 /// How a document was found, in words.

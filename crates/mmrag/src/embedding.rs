@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use mmrag_core::Embed;
 use mmrag_model::{PictureEmbedder, TextEmbedder};
-use mmrag_rag::{Collection, Embedder, Fused, Lane, LaneInfo, Snapshot};
+use mmrag_rag::{Approximate, Collection, Embedder, Fused, Lane, LaneInfo, Snapshot};
 
 use crate::progress::Meter;
 use crate::{hub, weights};
@@ -21,6 +21,28 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// What was loaded.
+    pub(crate) fn info(&self) -> &LaneInfo {
+        &self.info
+    }
+
+    /// What embeds.
+    pub(crate) fn engine(&self) -> &dyn Embed {
+        &*self.engine
+    }
+
+    /// What makes the vectors of a collection.
+    pub(crate) fn embedder(&self) -> Embedder<'_> {
+        let LaneInfo { lane, version, source } = &self.info;
+        Embedder { lane: *lane, version, source, engine: self.engine() }
+    }
+
+    /// An engine of a test.
+    #[cfg(test)]
+    pub(crate) fn of(info: LaneInfo, engine: Box<dyn Embed>) -> Self {
+        Self { info, engine }
+    }
+
     /// Loads the embedder of a lane from a folder, or of this name on the hub.
     ///
     /// # Errors
@@ -56,8 +78,7 @@ impl Loaded {
         if total == 0 {
             return Ok(0);
         }
-        let engine = &*self.engine;
-        let embedder = Embedder { lane: *lane, version, source, engine };
+        let embedder = self.embedder();
         let meter = Meter::new("vectors", total);
         let mut writer = collection.writer().context("failed to write to the index")?;
         let mut done = 0;
@@ -75,6 +96,43 @@ impl Loaded {
         writer.finish().context("failed to write the index")?;
         Ok(done)
     }
+}
+
+/// The embedders that are named, of what documents say and of what pictures show.
+///
+/// # Errors
+///
+/// When one cannot be loaded.
+pub(crate) fn named(text: Option<&Path>, image: Option<&Path>) -> anyhow::Result<Vec<Loaded>> {
+    let lanes = [(Lane::Text, text), (Lane::Image, image)];
+    lanes.iter().filter_map(|(lane, named)| Some(Loaded::new(*lane, (*named)?))).collect()
+}
+
+/// Puts the vectors of an index into lists where there are enough of them; `approximate`, if it is
+/// said, is kept for later runs. Says how many vectors were put into lists.
+///
+/// # Errors
+///
+/// When the index cannot be written.
+pub(crate) fn list_vectors(
+    collection: &Collection,
+    approximate: Option<Approximate>,
+    stopped: impl Fn() -> bool,
+) -> anyhow::Result<usize> {
+    let mut writer = collection.writer().context("failed to write to the index")?;
+    let is_new = approximate.is_some_and(|approximate| writer.set_approximate(approximate));
+    let meter = Meter::new("lists", 100);
+    let goes_on = |share: f64| {
+        meter.at((100.0 * share) as usize, "vectors are put into lists");
+        !stopped()
+    };
+    let listed = writer.list_vectors(&goes_on).context("failed to put vectors into lists")?;
+    drop(meter);
+    if is_new || listed > 0 {
+        writer.commit().context("failed to write the index")?;
+    }
+    writer.finish().context("failed to write the index")?;
+    Ok(listed)
 }
 
 /// What finds documents of an index: by words, and by vectors where there are any.

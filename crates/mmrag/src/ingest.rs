@@ -1,17 +1,19 @@
 //! Files of a folder into a collection: what is new or changed is read, what is gone is deleted.
 
+mod dataset;
 mod files;
+mod given;
 mod ids;
 mod readers;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mmrag_rag::{Collection, SourceFile, Writer};
+use mmrag_rag::{Collection, Lane, LaneSearch, SourceFile, Writer};
 use mmrag_read::{Bounds, Kind, Options, Root};
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ use crate::progress::Meter;
 use files::Found;
 use readers::{Outcome, Task};
 
+pub(crate) use dataset::DatasetSource;
+pub(crate) use given::read_given;
 pub(crate) use readers::{WORKER, serve_worker};
 
 /// What was read is made lasting this often.
@@ -60,6 +64,9 @@ pub(crate) struct Summary {
     pub(crate) documents: usize,
     /// The version of the whole collection.
     pub(crate) version: String,
+    /// How the vectors of the whole collection are looked through.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) vectors: BTreeMap<Lane, LaneSearch>,
     /// Whether the user stopped it.
     pub(crate) stopped: bool,
 }
@@ -199,7 +206,7 @@ impl Work<'_> {
                     uses,
                     failure,
                 };
-                let records = ids::records(&task.file, &self.root, reading)?;
+                let records = ids::records(&ids::place(&task.file, &self.root), reading)?;
                 self.summary.changed_documents += self.writer.put_source(source, records)?;
                 return self.commit_when_due();
             }

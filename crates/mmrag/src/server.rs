@@ -14,6 +14,7 @@ mod documents;
 mod embeddings;
 mod error;
 mod feedback;
+mod files;
 mod history;
 mod keys;
 mod limits;
@@ -28,6 +29,7 @@ mod runs;
 mod score;
 mod sse;
 mod state;
+mod turns;
 mod unfold;
 mod worker;
 
@@ -39,7 +41,7 @@ use axum::routing::{delete, get, post};
 pub(crate) use access::Guard;
 #[cfg(test)]
 pub(crate) use body::Json;
-pub(crate) use collections::{Collections, DiskStore, MemoryStore, Store};
+pub(crate) use collections::{Collections, DiskStore, Embedders, MemoryStore, Store};
 pub(crate) use feedback::Feedback;
 pub(crate) use history::History;
 pub(crate) use keys::Keys;
@@ -47,6 +49,7 @@ pub(crate) use limits::Limits;
 pub(crate) use listen::{Address, serve};
 pub(crate) use metrics::Metrics;
 pub(crate) use state::{App, Shared};
+pub(crate) use turns::Turns;
 pub(crate) use worker::Worker;
 
 /// Every path, with what guards it.
@@ -68,6 +71,7 @@ pub(crate) fn router(app: &Shared) -> Router {
         .route("/get_reward", post(score::get_reward))
         .route("/v1/collections", get(collections::list))
         .route("/v1/documents", get(documents::list).post(documents::add))
+        .route("/v1/files", post(files::add))
         .route("/v1/documents/{*id}", delete(documents::remove).get(documents::one))
         .route("/v1/pictures/{*id}", get(documents::picture))
         .route("/v1/runs", get(runs::list))

@@ -96,7 +96,11 @@ fn fate(candidate: &Candidate, width: usize) -> String {
 /// Each way in which a candidate was found, with its place and score there.
 fn found(candidate: &Candidate) -> String {
     let ways = candidate.retrieval.iter();
-    let ways = ways.map(|way| format!("{} #{} {:.2}", source(way.source), way.rank, way.score));
+    let about = |approximate: bool| if approximate { "~" } else { "" };
+    let ways = ways.map(|way| {
+        let (source, about) = (source(way.source), about(way.approximate));
+        format!("{source} #{about}{} {:.2}", way.rank, way.score)
+    });
     ways.collect::<Vec<_>>().join(", ")
 }
 
@@ -115,6 +119,9 @@ fn source(source: Source) -> &'static str {
 /// Where a document was read.
 fn origin(origin: &Origin) -> String {
     let mut text = format!(", {}", one_line(&origin.source));
+    if let Some(of) = &origin.dataset {
+        let _ = write!(text, ", {} of {}", one_line(&of.id), one_line(&of.name));
+    }
     if let Some(page) = origin.page {
         let _ = write!(text, ", page {page}");
     }

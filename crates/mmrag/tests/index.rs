@@ -3,11 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
+mod pages;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use pages::{page_of_text, pdf, stream};
 
 const PIXEL_PNG: [u8; 67] = [
     0x89, 0x50, 0x4e, 0x47, 0xd, 0xa, 0x1a, 0xa, 0, 0, 0, 0xd, 0x49, 0x48, 0x44, 0x52, 0, 0, 0, 1,
@@ -60,44 +64,6 @@ fn mmrag(arguments: &[&str]) -> Output {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-/// Objects of a PDF, the first of them its catalogue, with their table of places.
-fn pdf(objects: &[&str]) -> Vec<u8> {
-    let mut bytes = b"%PDF-1.4\n".to_vec();
-    let mut places = Vec::new();
-    for (i, object) in objects.iter().enumerate() {
-        places.push(bytes.len());
-        write!(bytes, "{} 0 obj\n{object}\nendobj\n", i + 1).unwrap();
-    }
-    let table = bytes.len();
-    write!(bytes, "xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).unwrap();
-    for place in places {
-        writeln!(bytes, "{place:010} 00000 n ").unwrap();
-    }
-    write!(
-        bytes,
-        "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
-        objects.len() + 1
-    )
-    .unwrap();
-    bytes
-}
-
-fn stream(content: &str, more: &str) -> String {
-    format!("<< /Length {} {more} >>\nstream\n{content}\nendstream", content.len())
-}
-
-fn page_of_text(line: &str) -> Vec<u8> {
-    let content = stream(&format!("BT /F1 24 Tf 72 700 Td ({line}) Tj ET"), "");
-    pdf(&[
-        "<< /Type /Catalog /Pages 2 0 R >>",
-        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R \
-         /Resources << /Font << /F1 5 0 R >> >> >>",
-        &content,
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ])
 }
 
 fn failures(summary: &Value) -> Vec<(String, String)> {
@@ -303,4 +269,121 @@ fn an_indexing_that_is_killed_goes_on_where_it_was() {
     let (gone_on, at_once) = (world.index(&[]), whole.index(&[]));
     assert_eq!(gone_on["documents"].as_u64(), Some(150));
     assert_eq!(gone_on["version"], at_once["version"]);
+}
+
+#[test]
+fn many_vectors_are_looked_through_by_lists_and_it_is_said() {
+    let world = World::new();
+    let row = |i: usize| {
+        format!("{{\"id\": \"{i}\", \"title\": \"Olm {i}\", \"text\": \"the sea of olm {i}\"}}\n")
+    };
+    world.write("rows.jsonl", (0..1100).map(row).collect::<String>());
+    let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/bert_tiny");
+    let first = world.index(&["--embedder", text(&encoder)]);
+    let told = |summary: &Value, key: &str| summary["vectors"]["text"][key].as_u64().unwrap();
+    assert_eq!((told(&first, "vectors"), told(&first, "in_lists")), (1100, 0));
+    let listed = world.index(&["--ann", "on"]);
+    // The rest lies in files of its own, too small for lists.
+    assert_eq!((told(&listed, "vectors"), told(&listed, "in_lists")), (1100, 1024));
+    assert_ne!(listed["version"], first["version"]);
+    // What was said is kept, and nothing is done again.
+    let again = world.index(&[]);
+    assert_eq!((told(&again, "in_lists"), &again["version"]), (1024, &listed["version"]));
+    let asked = world.ask("the sea?", &[]);
+    let all = asked["candidates"].as_array().unwrap();
+    let ways: Vec<&Value> =
+        all.iter().flat_map(|candidate| candidate["retrieval"].as_array().unwrap()).collect();
+    let dense: Vec<&&Value> = ways.iter().filter(|way| way["source"] == "dense").collect();
+    assert!(!dense.is_empty());
+    let approximate = told(&listed, "probes") < told(&listed, "lists");
+    assert!(dense.iter().all(|way| way["approximate"].as_bool().unwrap_or(false) == approximate));
+    let off = world.index(&["--ann", "off"]);
+    assert_eq!((told(&off, "in_lists"), &off["version"]), (0, &first["version"]));
+}
+
+fn ids(world: &World) -> Vec<String> {
+    let found = world.ask("the town of Olm, Rin, Sea, and New?", &["--top-k", "99"]);
+    let candidates = found["candidates"].as_array().unwrap();
+    let mut ids: Vec<String> =
+        candidates.iter().map(|c| c["document"].as_str().unwrap().to_owned()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn a_data_set_is_indexed_with_its_ids_and_again_only_where_it_changed() {
+    let world = World::new();
+    let documents = |olm: &str, more: &str| {
+        format!(
+            "{{\"id\": \"t1\", \"title\": \"Olm\", \"text\": \"{olm}\"}}\n\
+             {{\"id\": \"t2\", \"title\": \"Rin\", \"text\": \"A town [[t2]].\"}}\n{more}"
+        )
+    };
+    let sea = "{\"id\": \"t3\", \"title\": \"Sea\", \"text\": \"The sea.\"}\n";
+    world.write("documents.jsonl", documents("A town.", sea));
+    let question = |id: &str, candidate: &str| {
+        format!(
+            "{{\"id\": \"{id}\", \"question\": \"Where?\", \"candidates\": [\"{candidate}\"]}}\n"
+        )
+    };
+    world.write("dev.jsonl", question("q1", "t1"));
+    world.write("test.jsonl", question("q2", "t1") + &question("q3", "t2"));
+    settle(&world.files);
+    let run = |more: &[&str]| {
+        let first = ["index", "--dataset", "jsonl", "--data", text(&world.files)];
+        let output = world.run(&first, more);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let told = |summary: &Value| {
+        ["documents", "changed_documents", "unchanged"].map(|key| summary[key].as_u64().unwrap())
+    };
+    let both = ["--split", "dev", "--split", "test", "--leave-out", r" \[\[[^\]]*\]\]"];
+    let first = run(&both);
+    assert_eq!(told(&first), [3, 3, 0]);
+    assert_eq!(ids(&world), ["jsonl/files#t1", "jsonl/files#t2", "jsonl/files#t3"]);
+    let found = world.ask("town?", &[]);
+    let origin = |id: &str| {
+        let all = found["candidates"].as_array().unwrap();
+        all.iter().find(|c| c["document"] == id).unwrap()["origin"].clone()
+    };
+    let of = &origin("jsonl/files#t1")["dataset"];
+    assert_eq!((&of["name"], &of["id"]), (&"jsonl".into(), &"t1".into()));
+    assert_eq!(of["splits"], serde_json::json!(["dev", "test"]));
+    assert_eq!(origin("jsonl/files#t2")["source"], "jsonl/files/documents.jsonl");
+    assert!(!found.to_string().contains("[[t2]]"));
+
+    let again = run(&both);
+    assert_eq!((told(&again), &again["version"]), ([3, 0, 3], &first["version"]));
+    // A row before the others, one that says something else, and one that is gone.
+    let new = "{\"id\": \"t0\", \"title\": \"New\", \"text\": \"Before.\"}\n";
+    world.write("documents.jsonl", new.to_owned() + &documents("A harbour town.", ""));
+    settle(&world.files);
+    assert_eq!(told(&run(&both)), [3, 3, 0]);
+    assert_eq!(ids(&world), ["jsonl/files#t0", "jsonl/files#t1", "jsonl/files#t2"]);
+    // Documents of other origin stay, and only what is asked about can be wanted.
+    world.write("other/note.md", "# Note\n\nOf the town of Olm.\n");
+    let other = world.files.join("other");
+    let added = world.run(&["index", text(&other)], &[]);
+    assert!(added.status.success());
+    settle(&world.files);
+    let asked = run(&["--split", "dev", "--asked-only", "--leave-out", r" \[\[[^\]]*\]\]"]);
+    assert_eq!(asked["documents"].as_u64(), Some(2));
+    assert!(ids(&world).iter().any(|id| id.starts_with("other/note.md")));
+
+    let wrong = mmrag(&["index", "--data", text(&world.files), "--index", text(&world.index)]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("--dataset"));
+}
+
+/// Makes files look as if they had been written long ago: what is new may change again unseen.
+fn settle(folder: &Path) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            settle(&path);
+        } else {
+            std::fs::File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
+        }
+    }
 }

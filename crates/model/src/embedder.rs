@@ -3,6 +3,11 @@
 mod bert;
 mod clip;
 mod parts;
+mod picture;
+mod siglip;
+mod tower;
+mod view;
 
 pub use bert::TextEmbedder;
-pub use clip::PictureEmbedder;
+pub use parts::EMBEDDER_COMPANIONS;
+pub use picture::PictureEmbedder;

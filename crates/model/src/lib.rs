@@ -37,7 +37,7 @@ pub use config::{
     AttentionBias, Family, SpecialIds, TextConfig, VisionConfig, VisionWindows, VlmConfig,
 };
 pub use cost::{Cost, Shared, Trained};
-pub use embedder::{PictureEmbedder, TextEmbedder};
+pub use embedder::{EMBEDDER_COMPANIONS, PictureEmbedder, TextEmbedder};
 pub use encoded::{Encoded, EncodedImage};
 pub use error::ModelError;
 pub use merge::merge;

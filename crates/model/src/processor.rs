@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::config::VisionConfig;
 use crate::error::ModelError;
 use crate::picture_file::{bytes_of, decode, name_of, upright_size};
-use crate::resample::{RgbImage, resize_bicubic};
+use crate::resample::{Filter, RgbImage, resize};
 use crate::weights::read_json;
 
 /// Turns pictures into the vision tower's input.
@@ -123,7 +123,7 @@ impl ImageProcessor {
         let hash = ImageHash(Sha256::digest(&bytes).into());
         let image = decode(&bytes).map_err(refused)?;
         let (width, height) = self.target_size(image.width, image.height);
-        let image = resize_bicubic(image, width, height);
+        let image = resize(image, Filter::Bicubic, width, height);
         let grid = [1, height / self.patch_size, width / self.patch_size];
         Ok(Pixels { values: self.patches(&image, grid), grid, hash })
     }

@@ -15,8 +15,10 @@
 //! in: scores are the plain formula over the living documents, and equal scores come in an order
 //! that is made from the ids.
 
+mod embed;
 mod fields;
 mod lanes;
+mod listing;
 mod payload;
 mod record;
 mod search;
@@ -34,8 +36,9 @@ use crate::error::RagError;
 use fields::{Fields, register};
 use payload::Payload;
 
-pub use lanes::{Embedded, Embedder, LaneInfo};
-pub use payload::Lane;
+pub use embed::Embedded;
+pub use lanes::{Embedder, LaneInfo, LaneSearch};
+pub use payload::{Approximate, Lane};
 pub use record::{Fingerprint, Record, SourceFile};
 pub use snapshot::Snapshot;
 pub use writer::Writer;

@@ -180,6 +180,10 @@ impl Embed for HashEmbed {
         };
         Ok(documents.iter().map(|document| self.embed(&text(document))).collect())
     }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EngineError> {
+        Ok(text.split_whitespace().count())
+    }
 }
 
 #[cfg(test)]

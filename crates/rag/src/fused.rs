@@ -89,7 +89,7 @@ pub fn fuse(lists: Vec<Vec<Hit>>, k: usize) -> Vec<Hit> {
     };
     hits.sort_by(by_score);
     let ranked = hits.into_iter().take(k).enumerate().map(|(i, (score, mut hit))| {
-        hit.sources.push(SourceRank { source: Source::Fused, rank: i + 1, score });
+        hit.sources.push(SourceRank::exact(Source::Fused, i + 1, score));
         hit
     });
     ranked.collect()
@@ -102,7 +102,7 @@ mod tests {
     fn hit(id: &str, source: Source, rank: usize) -> Hit {
         let content = Content::Text(String::new());
         let document = Document { id: DocumentId::new(id), title: String::new(), content };
-        let sources = vec![SourceRank { source, rank, score: 1.0 }];
+        let sources = vec![SourceRank::exact(source, rank, 1.0)];
         Hit { document: Arc::new(document), origin: None, sources }
     }
 

@@ -30,8 +30,8 @@ mod version;
 mod words;
 
 pub use collection::{
-    Collection, Embedded, Embedder, Fingerprint, Lane, LaneInfo, Record, Snapshot, SourceFile,
-    Writer,
+    Approximate, Collection, Embedded, Embedder, Fingerprint, Lane, LaneInfo, LaneSearch, Record,
+    Snapshot, SourceFile, Writer,
 };
 pub use error::RagError;
 pub use evaluation::{Failure, Metric, Outcome, Slicing};

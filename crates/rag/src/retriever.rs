@@ -42,6 +42,22 @@ pub struct SourceRank {
     pub rank: usize,
     /// The score there; scores of different lists do not compare.
     pub score: f64,
+    /// Whether only a part of the vectors was looked at, so that documents may be missing before
+    /// this one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub approximate: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl SourceRank {
+    /// A place in a list of all there is.
+    pub fn exact(source: Source, rank: usize, score: f64) -> Self {
+        Self { source, rank, score, approximate: false }
+    }
 }
 
 /// A way of finding documents.
@@ -87,7 +103,7 @@ pub(crate) fn hits<'a>(ranked: impl Iterator<Item = (&'a Arc<Document>, f64)>) -
         .map(|(i, (document, score))| Hit {
             document: Arc::clone(document),
             origin: None,
-            sources: vec![SourceRank { source: Source::Bm25, rank: i + 1, score }],
+            sources: vec![SourceRank::exact(Source::Bm25, i + 1, score)],
         })
         .collect()
 }

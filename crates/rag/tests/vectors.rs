@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use mmrag_core::{Document, Embed, EngineError};
 use mmrag_rag::fakes::HashEmbed;
-use mmrag_rag::vectors::{Flat, Near, Precision, VectorIndex};
+use mmrag_rag::vectors::{Flat, Listed, Near, Precision, VectorIndex, gather};
 use mmrag_rag::{Collection, Embedder, Fused, Lane, Record, Retriever, Source};
 use proptest::prelude::*;
 
@@ -50,27 +50,100 @@ fn brute(rows: &Rows, query: &[f32], k: usize, keep: &dyn Fn(u64) -> bool) -> Ve
     all
 }
 
-/// What every index must do; `tolerance` is how far its scores may lie from the true ones.
-fn conforms(make: &dyn Fn(&Rows) -> Box<dyn VectorIndex>, tolerance: f32) {
-    for (seed, n, width) in [(1, 0, 8), (2, 1, 8), (3, 100, 24), (4, 9000, 16)] {
-        let rows = drawn(seed, n, width);
-        let index = make(&rows);
+/// Vectors around middles, as those of texts lie around what they are about.
+fn around(seed: u64, n: usize, width: usize, middles: usize) -> Rows {
+    let middles = drawn(seed + 7, middles, width);
+    let mut rows = drawn(seed, n, width);
+    for (i, (_, row)) in rows.iter_mut().enumerate() {
+        let middle = &middles[i * 31 % middles.len()].1;
+        row.iter_mut().zip(middle).for_each(|(x, middle)| *x = *x * 0.7 + middle);
+        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        for x in row.iter_mut() {
+            *x /= length;
+        }
+    }
+    rows
+}
+
+/// What every index must do; `tolerance` is how far its scores may lie from the true ones. Gives the
+/// searches for the ten best, so that what is found can be compared.
+fn conforms(make: &dyn Fn(&Rows) -> Box<dyn VectorIndex>, tolerance: f32) -> Vec<Vec<u64>> {
+    let even = [(1, 0, 8), (2, 1, 8), (3, 100, 24), (4, 9000, 16)];
+    let all = even.map(|(seed, n, width)| (seed, width, drawn(seed, n, width)));
+    let near = [(5, 32, around(5, 5000, 32, 60)), (6, 8, around(6, 1200, 8, 3))];
+    let mut found = Vec::new();
+    for (seed, width, rows) in all.into_iter().chain(near) {
+        let (index, n) = (make(&rows), rows.len());
         assert_eq!((index.len(), index.width(), index.is_empty()), (n, width, n == 0));
-        let query = &drawn(seed + 100, 1, width)[0].1;
-        for k in [0, 1, 10, n + 5] {
-            let keep = |number: u64| number % 2 == 1;
-            let found = index.search(query, k, &keep);
-            let expected = brute(&rows, query, k, &keep);
-            assert_eq!(found.len(), expected.len(), "{n} rows, {k} wanted");
-            let ids: HashSet<u64> = found.iter().map(|near| near.number).collect();
-            assert_eq!(ids.len(), found.len(), "each is found once");
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!(keep(found.number));
+        for query in questions(seed, width, &rows) {
+            for k in [0, 1, n + 5] {
+                check(&*index, &rows, &query, k, tolerance);
+            }
+            found.push(check(&*index, &rows, &query, 10, tolerance));
+        }
+    }
+    found
+}
+
+/// Two drawn evenly, and seven that are made of parts of rows with something drawn added.
+fn questions(seed: u64, width: usize, rows: &Rows) -> Vec<Vec<f32>> {
+    let mut questions: Vec<Vec<f32>> =
+        drawn(seed + 100, 9, width).into_iter().map(|(_, row)| row).collect();
+    for (i, question) in questions.iter_mut().enumerate().skip(2) {
+        for x in question.iter_mut() {
+            *x *= 0.3;
+        }
+        for (j, part) in [1.0, 0.6, 0.4].into_iter().enumerate() {
+            let Some((_, row)) = rows.get((i * 577 + j * 7919) % rows.len().max(1)) else {
+                continue;
+            };
+            question.iter_mut().zip(row).for_each(|(x, y)| *x += part * y);
+        }
+    }
+    questions
+}
+
+fn check(
+    index: &dyn VectorIndex,
+    rows: &Rows,
+    query: &[f32],
+    k: usize,
+    tolerance: f32,
+) -> Vec<u64> {
+    let keep = |number: u64| number % 2 == 1;
+    let found = index.search(query, k, &keep);
+    let n_kept = rows.iter().filter(|(number, _)| keep(*number)).count();
+    assert_eq!(found.len(), n_kept.min(k), "{} rows, {k} wanted", rows.len());
+    let ids: HashSet<u64> = found.iter().map(|near| near.number).collect();
+    assert_eq!(ids.len(), found.len(), "each is found once");
+    for near in &found {
+        assert!(keep(near.number));
+        let row = &rows[(near.number as usize - 1) / 3].1;
+        let score: f32 = row.iter().zip(query).map(|(x, y)| x * y).sum();
+        assert!((near.score - score).abs() <= tolerance, "{} {score}", near.score);
+    }
+    let in_order =
+        |pair: &[Near]| (pair[0].score, pair[1].number) >= (pair[1].score, pair[0].number);
+    assert!(found.windows(2).all(in_order));
+    assert_eq!(found, index.search(query, k, &keep), "the same again");
+    if k >= rows.len() {
+        let expected = brute(rows, query, k, &keep);
+        let close =
+            |(found, expected): (&Near, &Near)| (found.score - expected.score).abs() <= tolerance;
+        assert!(found.iter().zip(&expected).all(close), "who wants all gets all");
+    }
+    found.into_iter().map(|near| near.number).collect()
+}
+
+/// What an exact index must do besides.
+fn is_exact(make: &dyn Fn(&Rows) -> Box<dyn VectorIndex>, tolerance: f32) {
+    for (seed, rows) in [(4, drawn(4, 9000, 16)), (5, around(5, 5000, 32, 60))] {
+        let index = make(&rows);
+        for query in questions(seed, index.width(), &rows) {
+            let expected = brute(&rows, &query, 10, &|_| true);
+            for (found, expected) in index.search(&query, 10, &|_| true).iter().zip(&expected) {
                 assert!((found.score - expected.score).abs() <= tolerance);
             }
-            let in_order = |pair: &[Near]| pair[0].score >= pair[1].score;
-            assert!(found.windows(2).all(in_order));
-            assert_eq!(found, index.search(query, k, &keep), "the same again");
         }
     }
 }
@@ -88,11 +161,79 @@ fn flat(precision: Precision) -> impl Fn(&Rows) -> Box<dyn VectorIndex> {
 #[test]
 fn half_floats_conform() {
     conforms(&flat(Precision::F16), 1e-3);
+    is_exact(&flat(Precision::F16), 1e-3);
 }
 
 #[test]
 fn whole_numbers_conform() {
     conforms(&flat(Precision::Int8), 2e-2);
+    is_exact(&flat(Precision::Int8), 2e-2);
+}
+
+fn listed(precision: Precision) -> impl Fn(&Rows) -> Box<dyn VectorIndex> {
+    move |rows| {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, lists) = (folder.path().join("x.vec"), folder.path().join("y.vec"));
+        let width = rows.first().map_or(8, |(_, row)| row.len());
+        Flat::write(&path, width, precision, rows).unwrap();
+        assert!(gather(&Flat::open(&path).unwrap(), &lists, &|_| true).unwrap());
+        Box::new(Listed::open(&lists).unwrap())
+    }
+}
+
+/// The least share of what looking at all finds that lists have to find, over all searches: questions
+/// that are like documents, and some that are like nothing.
+const RECALL_BOUND: f64 = 0.95;
+
+fn lists_conform(precision: Precision, tolerance: f32) {
+    let exact = conforms(&flat(precision), tolerance);
+    let found = conforms(&listed(precision), tolerance);
+    let right = |(found, exact): (&Vec<u64>, &Vec<u64>)| {
+        exact.iter().filter(|number| found.contains(number)).count()
+    };
+    let all: usize = exact.iter().map(Vec::len).sum();
+    let right: usize = found.iter().zip(&exact).map(right).sum();
+    let recall = right as f64 / all as f64;
+    assert!(recall >= RECALL_BOUND, "{recall}");
+}
+
+#[test]
+fn lists_of_half_floats_conform() {
+    lists_conform(Precision::F16, 1e-3);
+}
+
+#[test]
+fn lists_of_whole_numbers_conform() {
+    lists_conform(Precision::Int8, 3e-2);
+}
+
+#[test]
+fn lists_look_at_a_part_and_the_same_file_gives_the_same_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, first, second] =
+        ["x", "y", "z"].map(|n| folder.path().join(n).with_extension("vec"));
+    let rows = around(9, 5000, 32, 200);
+    Flat::write(&path, 32, Precision::F16, &rows).unwrap();
+    let flat = Flat::open(&path).unwrap();
+    assert!(!gather(&flat, &first, &|share| share < 0.5).unwrap(), "it can be stopped");
+    assert!(!first.exists());
+    for lists in [&first, &second] {
+        assert!(gather(&flat, lists, &|_| true).unwrap());
+    }
+    assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
+    let listed = Listed::open(&first).unwrap();
+    assert!(listed.probes() * 4 < listed.n_lists(), "{} {}", listed.probes(), listed.n_lists());
+    // The rows themselves are as they were, and all are found where all are wanted.
+    let (mut before, mut after) = (flat.numbers().to_vec(), listed.exact().numbers().to_vec());
+    let at = after.iter().position(|number| *number == 301).unwrap();
+    assert_eq!(listed.exact().row(at), flat.row(100));
+    before.sort_unstable();
+    after.sort_unstable();
+    assert_eq!(before, after);
+    let bytes = std::fs::read(&first).unwrap();
+    std::fs::write(&first, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(Listed::open(&first).is_err());
+    assert!(Listed::open(&path).is_err());
 }
 
 #[test]
@@ -253,6 +394,10 @@ impl Embed for Broken {
     fn embed_documents(&self, _: &[&Document]) -> Result<Vec<Vec<f32>>, EngineError> {
         Err(EngineError::new("no"))
     }
+
+    fn count_tokens(&self, _: &str) -> Result<usize, EngineError> {
+        Err(EngineError::new("no"))
+    }
 }
 
 #[test]
@@ -283,6 +428,10 @@ impl Embed for Choosy {
         }
         ENGINE.embed_documents(documents)
     }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EngineError> {
+        ENGINE.count_tokens(text)
+    }
 }
 
 #[test]
@@ -299,4 +448,38 @@ fn a_document_that_cannot_be_embedded_costs_itself() {
     let query = &ENGINE.embed_questions(&["harbour of olm"]).unwrap()[0];
     let hits = snapshot.nearest(Lane::Text, Source::Dense, query, 9).unwrap();
     assert!(hits.iter().all(|hit| hit.document.id.as_str() != "i-torn"));
+}
+
+#[test]
+fn readers_see_whole_states_while_vectors_are_put_together_and_old_files_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = filled(&folder.path().join("c"), &documents());
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        let read = || {
+            let mut states = 0;
+            while !is_over.load(order) {
+                let collection = Collection::open(collection.place()).unwrap();
+                let snapshot = collection.snapshot().unwrap();
+                let query = &ENGINE.embed_questions(&["number 1 of many"]).unwrap()[0];
+                snapshot.nearest(Lane::Text, Source::Dense, query, 3).unwrap();
+                states += 1;
+            }
+            states
+        };
+        let readers = [(); 4].map(|()| scope.spawn(read));
+        let mut writer = collection.writer().unwrap();
+        for i in 0..40 {
+            let document =
+                (*text(&format!("n{}", i % 40), "", &format!("number {i} of many"))).clone();
+            writer.put(Record::new(document.clone())).unwrap();
+            writer.embed_put(&embedder(&ENGINE), &[document]).unwrap();
+            writer.commit().unwrap();
+        }
+        is_over.store(true, order);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
 }

@@ -86,7 +86,12 @@ impl Reading {
         }
     }
 
-    pub(crate) fn leave_out(&mut self, options: &Options) -> Result<(), ReadError> {
+    /// Takes what is to be left out, out of titles, texts and cells.
+    ///
+    /// # Errors
+    ///
+    /// When it is no regular expression, or takes too long on a text.
+    pub fn leave_out(&mut self, options: &Options) -> Result<(), ReadError> {
         let Some(pattern) = &options.leave_out else { return Ok(()) };
         let failed = |error: fancy_regex::Error| ReadError::new(error.to_string());
         let pattern = Regex::new(pattern).map_err(failed)?;

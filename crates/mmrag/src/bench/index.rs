@@ -6,12 +6,15 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use mmrag_core::{Content, Document, DocumentId, Embed, EngineError, Question, QuestionId};
-use mmrag_rag::{Collection, Embedder, Fused, Lane, Record, Retriever as _, Source};
+use mmrag_rag::{
+    Approximate, Collection, Embedder, Fused, Hit, Lane, Record, Retriever as _, Source,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use super::machine::{peak_bytes, resident_bytes};
+use crate::embedding::list_vectors;
 use crate::progress::Meter;
 
 /// Words of which texts are drawn, the first ones often and the last ones rarely.
@@ -21,6 +24,8 @@ const WORDS_OF_A_QUESTION: usize = 8;
 /// Documents that are made lasting together, and embedded together.
 const TOGETHER: usize = 20_000;
 const WANTED: usize = 12;
+/// So many of the nearest are compared.
+const COMPARED: usize = 10;
 
 /// What is made and asked.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +36,9 @@ pub(crate) struct IndexSize {
     pub(crate) dimensions: usize,
     /// Questions of each kind.
     pub(crate) questions: usize,
+    /// Documents that are about one thing, whose vectors lie around one middle; 1: vectors are drawn
+    /// evenly, and nothing is like anything.
+    pub(crate) alike: usize,
 }
 
 /// Makes a collection at a place where none is, and asks it.
@@ -41,18 +49,20 @@ pub(crate) struct IndexSize {
 pub(crate) fn index(place: &Path, size: IndexSize) -> anyhow::Result<Value> {
     let collection = Collection::open_or_create(place).context("failed to make the index")?;
     let words_s = put(&collection, size)?;
-    let engine = Drawn { width: size.dimensions };
+    let topics = size.documents.div_ceil(size.alike.max(1));
+    let engine = Drawn { width: size.dimensions, topics, is_alike: size.alike > 1 };
     let vectors_s = embed(&collection, &engine, size)?;
     let snapshot = collection.snapshot().context("failed to read the index")?;
     let questions: Vec<Question> = (0..size.questions).map(question).collect();
     let fused = Fused { snapshot: Arc::clone(&snapshot), engines: vec![(Lane::Text, &engine)] };
     let words = latencies(&questions, |question| snapshot.retrieve(question, WANTED).map(drop))?;
-    let dense = latencies(&questions, |question| {
-        let vectors = engine.embed_questions(&[&question.text]);
-        let query = vectors.ok().and_then(|mut vectors| vectors.pop()).unwrap_or_default();
-        snapshot.nearest(Lane::Text, Source::Dense, &query, WANTED).map(drop)
-    })?;
+    let nearest = |question: &Question| {
+        let query = engine.vector(&question.text);
+        snapshot.nearest_exactly(Lane::Text, Source::Dense, &query, WANTED)
+    };
+    let dense = latencies(&questions, |question| nearest(question).map(drop))?;
     let all = latencies(&questions, |question| fused.retrieve(question, WANTED).map(drop))?;
+    let lists = lists(&collection, &engine, &questions)?;
     let scanned = (size.documents * size.dimensions * 2) as f64;
     let dense_s = dense["p50_ms"].as_f64().unwrap_or(f64::NAN) / 1e3;
     Ok(json!({
@@ -72,6 +82,41 @@ pub(crate) fn index(place: &Path, size: IndexSize) -> anyhow::Result<Value> {
         "dense": dense,
         "dense_gb_per_s": scanned / 1e9 / dense_s,
         "fused": all,
+        "documents_alike": size.alike,
+        "lists": lists,
+    }))
+}
+
+/// Puts the vectors into lists, and compares what is found by them with what there is.
+fn lists(collection: &Collection, engine: &Drawn, questions: &[Question]) -> anyhow::Result<Value> {
+    let began = Instant::now();
+    let listed = list_vectors(collection, Some(Approximate::On), || false)?;
+    let built_s = began.elapsed().as_secs_f64();
+    let snapshot = collection.snapshot().context("failed to read the index")?;
+    let nearest = |question: &Question| {
+        let query = engine.vector(&question.text);
+        snapshot.nearest(Lane::Text, Source::Dense, &query, WANTED)
+    };
+    let dense = latencies(questions, |question| nearest(question).map(drop))?;
+    let mut found = 0;
+    for question in questions {
+        let query = engine.vector(&question.text);
+        let search = |hits: Vec<Hit>| -> Vec<_> {
+            hits.into_iter().take(COMPARED).map(|hit| hit.document.id.clone()).collect()
+        };
+        let exact =
+            search(snapshot.nearest_exactly(Lane::Text, Source::Dense, &query, COMPARED)?);
+        let near = search(snapshot.nearest(Lane::Text, Source::Dense, &query, COMPARED)?);
+        found += exact.iter().filter(|id| near.contains(id)).count();
+    }
+    let all = (COMPARED.min(snapshot.len()) * questions.len()).max(1);
+    Ok(json!({
+        "vectors": listed,
+        "built_s": built_s,
+        "search": snapshot.lane_search(Lane::Text),
+        "dense": dense,
+        "recall_at_10": found as f64 / all as f64,
+        "peak_bytes": peak_bytes(),
     }))
 }
 
@@ -156,9 +201,11 @@ fn bytes_under(folder: &Path) -> u64 {
     entries.flatten().map(size).sum()
 }
 
-/// Unit vectors drawn from the text.
+/// Unit vectors drawn from the text, around the middles of topics.
 struct Drawn {
     width: usize,
+    topics: usize,
+    is_alike: bool,
 }
 
 impl Drawn {
@@ -166,14 +213,27 @@ impl Drawn {
         let seed = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut vector: Vec<f32> = (0..self.width).map(|_| rng.random::<f32>() - 0.5).collect();
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        for x in &mut vector {
-            *x /= length;
+        let mut vector = self.drawn(seed);
+        if self.is_alike {
+            // At a right angle to nearly all others, so likeness within a topic is 1/2.
+            let middle = self.drawn(!(seed % self.topics as u64));
+            vector.iter_mut().zip(middle).for_each(|(x, middle)| *x += middle);
         }
-        vector
+        unit(vector)
     }
+
+    fn drawn(&self, seed: u64) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        unit((0..self.width).map(|_| rng.random::<f32>() - 0.5).collect())
+    }
+}
+
+fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    for x in &mut vector {
+        *x /= length;
+    }
+    vector
 }
 
 impl Embed for Drawn {
@@ -187,5 +247,9 @@ impl Embed for Drawn {
 
     fn embed_documents(&self, documents: &[&Document]) -> Result<Vec<Vec<f32>>, EngineError> {
         Ok(documents.iter().map(|document| self.vector(document.id.as_str())).collect())
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EngineError> {
+        Ok(text.split_whitespace().count())
     }
 }

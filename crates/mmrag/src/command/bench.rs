@@ -45,6 +45,9 @@ pub(crate) struct IndexCommand {
     /// Questions of each kind
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
     questions: usize,
+    /// Documents that are about one thing, with vectors around one middle; 1 draws all evenly
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
+    alike: usize,
     /// Where the index is made, and kept; if absent, in a folder that is removed
     #[arg(long, value_name = "PLACE")]
     out: Option<PathBuf>,
@@ -52,8 +55,8 @@ pub(crate) struct IndexCommand {
 
 impl IndexCommand {
     fn run(&self) -> anyhow::Result<Value> {
-        let IndexCommand { documents, dimensions, questions, .. } = *self;
-        let size = bench::IndexSize { documents, dimensions, questions };
+        let IndexCommand { documents, dimensions, questions, alike, .. } = *self;
+        let size = bench::IndexSize { documents, dimensions, questions, alike };
         if let Some(out) = &self.out {
             anyhow::ensure!(!out.exists(), "{} is there already", out.display());
             return bench::index(out, size);

@@ -7,14 +7,16 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
-use mmrag_rag::{Collection, Lane, Retriever as _};
+use clap::{Args, ValueEnum};
+use mmrag_data::Pool;
+use mmrag_rag::{Approximate, Collection, Lane, LaneInfo, LaneSearch, Retriever as _};
 use mmrag_read::{Bounds, Options, PAGE_READER};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::Ended;
-use crate::embedding::Loaded;
-use crate::ingest::{Ingest, Summary};
+use crate::dataset::{DatasetName, SplitName};
+use crate::embedding::{Loaded, list_vectors};
+use crate::ingest::{DatasetSource, Ingest, Summary};
 use crate::{output, stop};
 
 /// Where a collection lies if nothing is said.
@@ -25,6 +27,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 const EXAMPLES: &str = "Examples:
   mmrag index notes
   mmrag index notes --index notes.index --watch
+  mmrag index --dataset webqa --data webqa --split dev --index webqa.index
   mmrag ask \"What is Olm known for?\" --index notes.index --explain
 
 Pictures (PNG, JPEG, WebP, GIF), Markdown, HTML, text, CSV, XLSX, XLS, ODS, JSON Lines, JSON and PDF
@@ -37,8 +40,10 @@ content, caption or description; id; path or image for a picture beside the file
 #[command(after_help = EXAMPLES)]
 pub(crate) struct IndexCommand {
     /// The folder, or one file
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "data", conflicts_with = "data")]
+    folder: Option<PathBuf>,
+    #[command(flatten)]
+    dataset: DatasetSourceArgs,
     /// Where the index lies; several folders may go into one
     #[arg(long, value_name = "PLACE", default_value = PLACE)]
     index: PathBuf,
@@ -46,11 +51,15 @@ pub(crate) struct IndexCommand {
     /// Face hub, of the BERT family; kept for later runs. Without it the index is searched by words
     #[arg(long, value_name = "MODEL")]
     embedder: Option<PathBuf>,
-    /// Make vectors of what pictures show by this encoder, of the type clip
+    /// Make vectors of what pictures show by this encoder, of the type clip or siglip
     #[arg(long, value_name = "MODEL")]
     image_embedder: Option<PathBuf>,
+    /// Put vectors into lists, of which a search looks through a part: if there are 100,000 or more,
+    /// from 1000 on, or never. It is kept for later runs; auto if nothing was ever said
+    #[arg(long, value_enum, value_name = "WHEN")]
+    ann: Option<Ann>,
     /// Stay, and read what changes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     watch: bool,
     /// Fail if a file cannot be read
     #[arg(long)]
@@ -60,6 +69,64 @@ pub(crate) struct IndexCommand {
     json: bool,
     #[command(flatten)]
     reading: ReadingArgs,
+}
+
+/// The documents of a data set in the place of a folder's files.
+#[derive(Args, Clone, Debug)]
+struct DatasetSourceArgs {
+    /// The form of a data set whose documents are indexed
+    #[arg(long, value_enum, requires = "data")]
+    dataset: Option<DatasetName>,
+    /// The folder of its files
+    #[arg(long, value_name = "DIR", requires = "dataset")]
+    data: Option<PathBuf>,
+    /// The part of it; again for more. The index then holds what these parts have
+    #[arg(long, value_enum, value_name = "PART", default_value = "dev", requires = "data")]
+    split: Vec<SplitName>,
+    /// Leave out documents that come with no question of these parts
+    #[arg(long, requires = "data")]
+    asked_only: bool,
+}
+
+/// What is brought into an index.
+enum Source<'a> {
+    Files(Ingest, &'a Path),
+    Dataset(DatasetSource),
+}
+
+/// What is done, again and again with --watch.
+struct Work<'a> {
+    source: Source<'a>,
+    collection: Collection,
+    embedders: Vec<Loaded>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Source<'_> {
+    fn run(&self, collection: &Collection) -> anyhow::Result<Summary> {
+        match self {
+            Self::Files(ingest, folder) => ingest.run(collection, folder),
+            Self::Dataset(dataset) => dataset.run(collection),
+        }
+    }
+}
+
+/// When vectors are searched approximately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ann {
+    Auto,
+    On,
+    Off,
+}
+
+impl From<Ann> for Approximate {
+    fn from(ann: Ann) -> Self {
+        match ann {
+            Ann::Auto => Self::Auto,
+            Ann::On => Self::On,
+            Ann::Off => Self::Off,
+        }
+    }
 }
 
 /// How files are read.
@@ -86,30 +153,48 @@ struct ReadingArgs {
 }
 
 impl IndexCommand {
-    /// Reads the folder.
+    /// Reads the folder, or the data set.
     ///
     /// # Errors
     ///
     /// When the folder or the index cannot be used; with --strict, when a file cannot be read.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
-        if !self.folder.exists() {
-            bail!("failed to find {}", self.folder.display());
-        }
+        let stop = stop::on_interrupt()?;
+        let source = self.source(&stop)?;
         let collection =
             Collection::open_or_create(&self.index).context("failed to open the index")?;
-        let stop = stop::on_interrupt()?;
-        let ingest = self.ingest(&stop);
         let embedders = self.embedders(&collection)?;
-        let summary = self.bring_up(&ingest, &collection, &embedders)?;
+        let work = Work { source, collection, embedders, stop };
+        let summary = self.bring_up(&work)?;
         self.tell(&summary)?;
         if self.watch && !summary.stopped {
-            self.stay(&ingest, &collection, &embedders)?;
+            self.stay(&work)?;
             return Ok(Ended::Done);
         }
         if self.strict && !summary.failures.is_empty() {
-            bail!("{} files could not be read whole", summary.failures.len());
+            bail!("{} files or rows could not be read whole", summary.failures.len());
         }
         Ok(if summary.stopped { Ended::Stopped } else { Ended::Done })
+    }
+
+    fn source(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<Source<'_>> {
+        let DatasetSourceArgs { dataset, data, split, asked_only } = &self.dataset;
+        if let (Some(dataset), Some(data)) = (dataset, data) {
+            return Ok(Source::Dataset(DatasetSource {
+                dataset: *dataset,
+                data: data.clone(),
+                splits: split.clone(),
+                pool: if *asked_only { Pool::Split } else { Pool::Whole },
+                leave_out: self.reading.leave_out.clone(),
+                stop: Arc::clone(stop),
+            }));
+        }
+        let folder =
+            self.folder.as_deref().context("failed to find what to index: name a folder")?;
+        if !folder.exists() {
+            bail!("failed to find {}", folder.display());
+        }
+        Ok(Source::Files(self.ingest(stop), folder))
     }
 
     /// For each lane the embedder that is named, else the one that the index was embedded by before.
@@ -127,19 +212,21 @@ impl IndexCommand {
         Ok(embedders)
     }
 
-    fn bring_up(
-        &self,
-        ingest: &Ingest,
-        collection: &Collection,
-        embedders: &[Loaded],
-    ) -> anyhow::Result<Summary> {
-        let mut summary = ingest.run(collection, &self.folder)?;
-        let stop = &ingest.stop;
+    fn bring_up(&self, work: &Work<'_>) -> anyhow::Result<Summary> {
+        let Work { source, collection, embedders, stop } = work;
+        let mut summary = source.run(collection)?;
+        let stopped = || stop.load(Ordering::SeqCst);
         for embedder in embedders {
-            embedder.embed_missing(collection, || stop.load(Ordering::SeqCst))?;
-            summary.version = collection.snapshot()?.version();
-            summary.stopped |= stop.load(Ordering::SeqCst);
+            embedder.embed_missing(collection, stopped)?;
         }
+        if (!embedders.is_empty() || self.ann.is_some()) && !stopped() {
+            list_vectors(collection, self.ann.map(Approximate::from), stopped)?;
+        }
+        let snapshot = collection.snapshot()?;
+        summary.version = snapshot.version();
+        summary.stopped |= stopped();
+        let searched = |info: LaneInfo| Some((info.lane, snapshot.lane_search(info.lane)?));
+        summary.vectors = snapshot.lanes().into_iter().filter_map(searched).collect();
         Ok(summary)
     }
 
@@ -176,26 +263,31 @@ impl IndexCommand {
             summary.failures.len(),
             summary.other_files,
         );
+        for (lane, search) in &summary.vectors {
+            let of = if *lane == Lane::Text { "what documents say" } else { "what pictures show" };
+            let LaneSearch { vectors, in_lists, lists, probes } = search;
+            let how = match in_lists {
+                0 => "all are looked at".to_owned(),
+                n => format!("{n} in {lists} lists, of which {probes} are looked through"),
+            };
+            eprintln!("{vectors} vectors of {of}: {how}");
+        }
         let Summary { documents, version, .. } = summary;
         let place = self.index.display();
         Ok(output::line(&format!("{place}: {documents} documents, version {version}"))?)
     }
 
     /// Reads again whenever something changes, until the user stops.
-    fn stay(
-        &self,
-        ingest: &Ingest,
-        collection: &Collection,
-        embedders: &[Loaded],
-    ) -> anyhow::Result<()> {
-        let (_watcher, changes) = watch(&self.folder)?;
-        eprintln!("watching {} (Ctrl-C ends it)", self.folder.display());
-        while !ingest.stop.load(Ordering::SeqCst) {
+    fn stay(&self, work: &Work<'_>) -> anyhow::Result<()> {
+        let Source::Files(_, folder) = &work.source else { return Ok(()) };
+        let (_watcher, changes) = watch(folder)?;
+        eprintln!("watching {} (Ctrl-C ends it)", folder.display());
+        while !work.stop.load(Ordering::SeqCst) {
             if changes.recv_timeout(SETTLE).is_err() {
                 continue;
             }
             while changes.recv_timeout(SETTLE).is_ok() {}
-            match self.bring_up(ingest, collection, embedders) {
+            match self.bring_up(work) {
                 Ok(summary) if summary.changed_documents > 0 || !summary.failures.is_empty() => {
                     self.tell(&summary)?;
                 }

@@ -9,15 +9,17 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use mmrag_data::Pool;
+use mmrag_rag::{Collection, LaneInfo};
 use tracing_subscriber::EnvFilter;
 
 use super::Ended;
 use crate::answerer::AnswerArgs;
 use crate::dataset::{self, DatasetName, SplitName};
+use crate::embedding::{self, Loaded};
 use crate::output;
 use crate::server::{
-    Address, App, Collections, DiskStore, Feedback, Guard, History, Keys, Limits, MemoryStore,
-    Metrics, Store, Worker, serve,
+    Address, App, Collections, DiskStore, Embedders, Feedback, Guard, History, Keys, Limits,
+    MemoryStore, Metrics, Store, Turns, Worker, serve,
 };
 
 /// A document is kept from this probability up, if neither model nor user says.
@@ -73,6 +75,13 @@ struct Serving {
     /// its folder's name, or as NAME=PLACE says; again for more
     #[arg(long = "index", value_name = "PLACE")]
     indexes: Vec<String>,
+    /// Make vectors of what documents say, in collections that have none, by this encoder: a
+    /// folder, or ORG/NAME on the Hugging Face hub. A collection that has vectors keeps its encoder
+    #[arg(long, value_name = "MODEL", requires = "indexes")]
+    embedder: Option<PathBuf>,
+    /// The same of what pictures show
+    #[arg(long, value_name = "MODEL", requires = "indexes")]
+    image_embedder: Option<PathBuf>,
     /// A data set whose documents are one collection, held in memory
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -177,7 +186,8 @@ impl Serving {
             metrics,
             history: History::open(Some(&self.state))?,
             feedback: Feedback::open(Some(self.state.clone()))?,
-            embedder: None,
+            turns: Turns::new(self.queue),
+            reading: Turns::new(self.queue),
             runs: self.runs.clone(),
         };
         serve(app, thread, Address { host: self.host, port: self.port }, greet)
@@ -197,6 +207,9 @@ impl Serving {
     }
 
     fn collections(&self) -> anyhow::Result<Collections> {
+        let named = embedding::named(self.embedder.as_deref(), self.image_embedder.as_deref())?;
+        let named: Vec<Arc<Loaded>> = named.into_iter().map(Arc::new).collect();
+        let embedders = Arc::new(Embedders::new(named.clone()));
         let mut stores: Vec<(String, Arc<dyn Store>)> = Vec::new();
         for index in &self.indexes {
             let (name, place) = named_place(index)?;
@@ -204,7 +217,11 @@ impl Serving {
                 stores.iter().all(|(other, _)| *other != name),
                 "two indexes are called {name}"
             );
-            let store = DiskStore::open_or_create(&place).context("failed to open the index")?;
+            let collection =
+                Collection::open_or_create(&place).context("failed to open the index")?;
+            bring_up(&collection, &named)?;
+            let store = DiskStore::new(collection, Arc::clone(&embedders));
+            tell_vectors(&name, &store)?;
             stores.push((name, Arc::new(store)));
         }
         if let Some(data) = &self.data {
@@ -220,6 +237,40 @@ impl Serving {
         }
         Ok(Collections::new(stores))
     }
+}
+
+/// Embeds what a collection holds, where it has no vectors yet.
+fn bring_up(collection: &Collection, named: &[Arc<Loaded>]) -> anyhow::Result<()> {
+    let lanes = collection.snapshot().context("failed to read the index")?.lanes();
+    for loaded in named {
+        let LaneInfo { lane, version, .. } = loaded.info();
+        match lanes.iter().find(|info| info.lane == *lane) {
+            Some(info) if info.version != *version => bail!(
+                "{} was embedded by {}: leave the embedder out, or make its vectors anew with \
+                 `mmrag index --embedder` (or --image-embedder)",
+                collection.place().display(),
+                info.source
+            ),
+            Some(_) => {}
+            None => {
+                loaded.embed_missing(collection, || false)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says how a collection is searched. Its embedders are loaded here, not by the first question.
+fn tell_vectors(name: &str, store: &DiskStore) -> anyhow::Result<()> {
+    let loaded = store.embedders().context("failed to read the index")?;
+    let sources: Vec<&str> = loaded.iter().map(|loaded| &*loaded.info().source).collect();
+    if sources.is_empty() {
+        tracing::info!(collection = name, "searched by words (BM25): it has no embedder");
+    } else {
+        let embedders = sources.join(", ");
+        tracing::info!(collection = name, embedders, "searched by words (BM25) and vectors");
+    }
+    Ok(())
 }
 
 /// The name and the folder of `NAME=PLACE`, or of a folder alone.

@@ -137,7 +137,9 @@ impl<'a> Store<'a> {
         let locks = self.cache.path().join(".locks").join(folder_name);
         let source = Source { file, commit, blobs: &place.join("blobs"), locks: &locks };
         let blob = source.fetch(repository)?;
-        link(&blob, &pointer).with_context(|| format!("failed to write {}", pointer.display()))?;
+        let depth = Path::new(file).components().count();
+        link(&blob, &pointer, depth)
+            .with_context(|| format!("failed to write {}", pointer.display()))?;
         Ok(())
     }
 
@@ -179,15 +181,16 @@ fn lacking(kind: Kind, snapshot: &Path) -> Vec<String> {
     }
 }
 
-/// Lets a file of a snapshot be a content of the cache: `snapshots/COMMIT/FILE` beside `blobs`.
-fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
+/// Lets a file of a snapshot be a content of the cache: `snapshots/COMMIT/FILE` beside `blobs`, with
+/// so many parts in the file's name.
+fn link(blob: &Path, pointer: &Path, depth: usize) -> io::Result<()> {
     let folder = pointer.parent().unwrap_or(Path::new(""));
     std::fs::create_dir_all(folder)?;
-    match join(blob, pointer) {
+    match join(blob, pointer, depth) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !pointer.exists() => {
             // A link whose content was deleted.
             std::fs::remove_file(pointer)?;
-            join(blob, pointer)
+            join(blob, pointer, depth)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         joined => joined,
@@ -195,12 +198,13 @@ fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn join(blob: &Path, pointer: &Path) -> io::Result<()> {
+fn join(blob: &Path, pointer: &Path, depth: usize) -> io::Result<()> {
     let name = blob.file_name().unwrap_or_default();
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(name), pointer)
+    let place = Path::new(&"../".repeat(depth + 1)).join("blobs").join(name);
+    std::os::unix::fs::symlink(place, pointer)
 }
 
 #[cfg(not(unix))]
-fn join(blob: &Path, pointer: &Path) -> io::Result<()> {
+fn join(blob: &Path, pointer: &Path, _depth: usize) -> io::Result<()> {
     std::fs::hard_link(blob, pointer)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
-use mmrag_model::COMPANIONS;
+use mmrag_model::{COMPANIONS, EMBEDDER_COMPANIONS};
 use serde_json::Value;
 
 use super::name::is_part;
@@ -63,10 +63,11 @@ impl Kind {
         }
     }
 
-    /// What may lie beside config and weights: what goes along when a model is saved elsewhere, and
-    /// how one of ours is asked.
+    /// What may lie beside config and weights: what goes along when a model is saved elsewhere, what
+    /// an encoder makes vectors by, and how one of ours is asked.
     pub(super) fn companions(self) -> impl Iterator<Item = &'static str> {
         let of_models = COMPANIONS.into_iter().filter(|name| *name != CONFIG);
+        let of_models = of_models.chain(EMBEDDER_COMPANIONS);
         of_models.filter(move |_| self == Self::Model).chain([NOTES])
     }
 }

@@ -94,7 +94,7 @@ impl Content {
             let blob = source.blobs.join(etag);
             !blob.exists() || reply.size.is_none_or(|size| size == length(&blob))
         };
-        let fallback = || format!("{}-{}", source.commit, source.file);
+        let fallback = || format!("{}-{}", source.commit, source.file.replace('/', "-"));
         let name = etag.filter(is_free).map_or_else(fallback, str::to_owned);
         Self {
             file: source.file.to_owned(),

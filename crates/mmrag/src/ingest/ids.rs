@@ -10,15 +10,19 @@ use mmrag_read::{Piece, Reading, Root};
 
 use super::files::Found;
 
-/// The documents of a file, in its order.
+/// What a file is called in ids: by its folder's name and its place within.
+pub(super) fn place(file: &Found, root: &Root) -> String {
+    let folder = root.path().file_name().map(|name| name.to_string_lossy().into_owned());
+    let within = file.path.strip_prefix(root.path()).unwrap_or(&file.path);
+    format!("{}/{}", folder.unwrap_or_default(), within.display())
+}
+
+/// The documents of a file that is called `place`, in its order.
 ///
 /// # Errors
 ///
 /// When a picture that was just there cannot be read.
-pub(super) fn records(file: &Found, root: &Root, reading: Reading) -> anyhow::Result<Vec<Record>> {
-    let folder = root.path().file_name().map(|name| name.to_string_lossy().into_owned());
-    let within = file.path.strip_prefix(root.path()).unwrap_or(&file.path);
-    let place = format!("{}/{}", folder.unwrap_or_default(), within.display());
+pub(super) fn records(place: &str, reading: Reading) -> anyhow::Result<Vec<Record>> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let record = |piece: Piece| -> anyhow::Result<Record> {
         let name = match &piece.name {
@@ -33,7 +37,7 @@ pub(super) fn records(file: &Found, root: &Root, reading: Reading) -> anyhow::Re
         };
         let Piece { title, content, origin, .. } = piece;
         let document = Document { id: DocumentId::new(id), title, content };
-        let origin = Origin { source: place.clone(), ..origin };
+        let origin = Origin { source: place.to_owned(), ..origin };
         Ok(Record { document, origin: Some(origin) })
     };
     reading.pieces.into_iter().map(record).collect()

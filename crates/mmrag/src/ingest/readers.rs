@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use mmrag_rag::{Fingerprint, SourceFile};
 use mmrag_read::worker::{self, Job};
-use mmrag_read::{Options, Pool, Reading, Root};
+use mmrag_read::{Bounds, Options, Pool, Reading, Root};
 use sha2::{Digest as _, Sha256};
 
 use super::Ingest;
@@ -24,7 +24,7 @@ pub(crate) const WORKER: &str = "read-files";
 /// So many files are read ahead of the slowest.
 const AHEAD: usize = 64;
 /// A file that was changed so short a time ago may change again without a trace in its time.
-const RECENT_NS: u64 = 2_000_000_000;
+pub(super) const RECENT_NS: u64 = 2_000_000_000;
 
 /// A file to look at.
 pub(super) struct Task {
@@ -72,14 +72,7 @@ pub(super) fn read_each(
         for n in 0..ingest.at_once.clamp(1, tasks.len()) {
             let folder = scratch.path().join(n.to_string());
             std::fs::create_dir(&folder).context("failed to make a folder")?;
-            let program = std::env::current_exe().context("failed to find this program")?;
-            let memory = ingest.bounds.memory_mb.to_string();
-            let start = move || {
-                let mut command = Command::new(&program);
-                command.args([WORKER, "--memory-mb", &memory]);
-                command
-            };
-            let pool = Pool::new(start, ingest.bounds, folder);
+            let pool = Pool::new(worker_command(ingest.bounds)?, ingest.bounds, folder);
             let (queue, send) = (&queue, send.clone());
             scope.spawn(move || work(ingest, tasks, queue, pool, &send));
         }
@@ -98,6 +91,17 @@ pub(super) fn read_each(
             queue.taken(next, result.is_err());
         }
         result
+    })
+}
+
+/// What starts a worker.
+pub(super) fn worker_command(bounds: Bounds) -> anyhow::Result<impl Fn() -> Command + Send> {
+    let program = std::env::current_exe().context("failed to find this program")?;
+    let memory = bounds.memory_mb.to_string();
+    Ok(move || {
+        let mut command = Command::new(&program);
+        command.args([WORKER, "--memory-mb", &memory]);
+        command
     })
 }
 

@@ -19,7 +19,7 @@ use super::ask::{Asked, Asking, begin};
 use super::body::{Body, Json};
 use super::documents::{Given, GivenPart, GivenUrl, Parts};
 use super::error::ApiError;
-use super::models::MODEL;
+use super::models::collection_of;
 use super::sse::Events;
 use super::state::Shared;
 use super::unfold::unfold;
@@ -110,14 +110,7 @@ impl Chat {
                 }
             }
         }
-        let collection = match self.model.split_once('/') {
-            Some((MODEL, name)) => Some(name.to_owned()),
-            _ if self.model == MODEL => None,
-            _ => {
-                let message = format!("there is no model {}; /v1/models lists them", self.model);
-                return Err(ApiError::missing(message));
-            }
-        };
+        let collection = collection_of(&self.model)?.map(str::to_owned);
         Ok(Asking {
             question: texts.join("\n"),
             images,

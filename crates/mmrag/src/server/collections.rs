@@ -1,28 +1,44 @@
 //! Collections by name.
 
 mod disk;
+mod embedders;
 mod memory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
-use mmrag_core::{Document, DocumentId, Origin};
-use mmrag_rag::{RagError, Retriever};
+use mmrag_core::{Document, DocumentId, Origin, Question};
+use mmrag_rag::{Hit, RagError, Record, Retriever};
 use serde_json::{Value, json};
 
 use super::access::Access;
 use super::body::Json;
 use super::error::ApiError;
 use super::state::Shared;
+use crate::embedding::Loaded;
 
 pub(crate) use disk::DiskStore;
+pub(crate) use embedders::Embedders;
 pub(crate) use memory::MemoryStore;
+
+/// A document that has no vector, and why.
+pub(crate) type NotEmbedded = (DocumentId, String);
 
 /// A collection that documents can be added to and taken from while questions are answered from it.
 pub(crate) trait Store: Retriever {
-    /// Adds documents; one with the id of another takes its place.
-    fn add(&self, documents: Vec<Document>) -> Result<(), RagError>;
+    /// Adds documents, with vectors where there is an embedder; one with the id of another takes
+    /// its place. Tells those that could not be embedded.
+    fn add(&self, documents: Vec<Document>) -> Result<Vec<NotEmbedded>, RagError>;
+
+    /// Puts the documents of a file in the place of those that were in the file of this name before.
+    /// Tells how many an embedder has looked at.
+    fn add_file(
+        &self,
+        name: &str,
+        records: Vec<Record>,
+        embedded: &dyn Fn(usize),
+    ) -> Result<Vec<NotEmbedded>, RagError>;
 
     /// Takes a document out; whether it was there.
     fn remove(&self, id: &DocumentId) -> Result<bool, RagError>;
@@ -32,6 +48,16 @@ pub(crate) trait Store: Retriever {
 
     /// At most `most` documents from the one at `from` on.
     fn list(&self, from: usize, most: usize) -> Result<Vec<Arc<Document>>, RagError>;
+
+    /// At most `most` documents that share a word with a question, best first.
+    fn with_words(&self, question: &Question, most: usize) -> Result<Vec<Hit>, RagError> {
+        self.retrieve(question, most)
+    }
+
+    /// What new documents get vectors by, and questions where there are vectors.
+    fn embedders(&self) -> Result<Vec<Arc<Loaded>>, RagError> {
+        Ok(Vec::new())
+    }
 
     /// Where a document was read, if that is known.
     fn origin(&self, _id: &DocumentId) -> Result<Option<Origin>, RagError> {
@@ -114,12 +140,20 @@ pub(crate) async fn list(
         .collections
         .open(&access)
         .map(|(name, store)| {
+            let embedders = store.embedders().unwrap_or_default();
+            let lanes: Vec<Value> = embedders
+                .iter()
+                .map(
+                    |loaded| json!({ "of": loaded.info().lane, "embedder": loaded.info().version }),
+                )
+                .collect();
             json!({
                 "object": "collection",
                 "id": name,
                 "documents": store.len(),
                 "version": store.version(),
                 "kept": store.is_kept(),
+                "vectors": lanes,
             })
         })
         .collect();

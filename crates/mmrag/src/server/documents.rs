@@ -229,12 +229,17 @@ pub(crate) async fn add(
             documents.push(given.read(by_contents, &limits)?);
         }
         let ids: Vec<String> = documents.iter().map(|d| d.id.to_string()).collect();
-        store.add(documents).map_err(|error| ApiError::of_collection(&error))?;
-        Ok((ids, store.len()))
+        let failed = store.add(documents).map_err(|error| ApiError::of_collection(&error))?;
+        Ok((ids, failed, store.len()))
     })
     .await?;
-    let (ids, total) = added;
-    Ok(Json(json!({ "collection": name, "added": ids, "documents": total })))
+    let (ids, failed, total) = added;
+    let mut told = json!({ "collection": name, "added": ids, "documents": total });
+    if !failed.is_empty() {
+        let failed = failed.iter().map(|(id, why)| json!({ "document": id, "why": why }));
+        told["not_embedded"] = failed.collect();
+    }
+    Ok(Json(told))
 }
 
 /// Which documents are asked for.
@@ -279,7 +284,7 @@ fn searched(store: &dyn Store, words: &str, most: usize) -> Result<Vec<Arc<Docum
     }
     let id = QuestionId::new("search");
     let question = Question { id, text: words.to_owned(), images: Vec::new() };
-    let hits = store.retrieve(&question, most)?;
+    let hits = store.with_words(&question, most)?;
     Ok(hits.into_iter().map(|hit| hit.document).collect())
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::access::Access;
 use super::body::Json;
+use super::error::ApiError;
 use super::state::Shared;
 
 /// The name under which questions are answered; `mmrag/NAME` answers from a collection.
@@ -29,6 +30,22 @@ pub(crate) async fn list(
         app.collections.open(&access).map(|(name, _)| model(format!("{MODEL}/{name}"), Some(name)));
     let rows: Vec<Value> = std::iter::once(model(MODEL.to_owned(), None)).chain(named).collect();
     Json(json!({ "object": "list", "data": rows }))
+}
+
+/// The collection that a model's name means; absent: the first.
+///
+/// # Errors
+///
+/// When there is no such model.
+pub(crate) fn collection_of(model: &str) -> Result<Option<&str>, ApiError> {
+    match model.split_once('/') {
+        Some((MODEL, name)) => Ok(Some(name)),
+        _ if model == MODEL => Ok(None),
+        _ => {
+            let message = format!("there is no model {model}; /v1/models lists them");
+            Err(ApiError::missing(message))
+        }
+    }
 }
 
 /// Says that the server is there.

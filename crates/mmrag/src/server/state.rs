@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mmrag_core::Embed;
-
 use super::access::Guard;
 use super::collections::Collections;
 use super::feedback::Feedback;
 use super::history::History;
 use super::limits::Limits;
 use super::metrics::Metrics;
+use super::turns::Turns;
 use super::worker::Worker;
 
 /// Everything a request may need.
@@ -29,8 +28,10 @@ pub(crate) struct App {
     pub(crate) history: History,
     /// What people said of answers.
     pub(crate) feedback: Feedback,
-    /// Who turns texts into vectors, if there is one.
-    pub(crate) embedder: Option<Arc<dyn Embed>>,
+    /// Whose turn it is to embed texts.
+    pub(crate) turns: Turns,
+    /// Whose turn it is to have a file read.
+    pub(crate) reading: Turns,
     /// The folder of training runs and reports that the page opens, if there is one.
     pub(crate) runs: Option<PathBuf>,
 }

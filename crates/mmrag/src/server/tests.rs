@@ -4,6 +4,7 @@
 mod asking;
 mod clients;
 mod collections;
+mod embedding;
 mod hostile;
 mod small_model;
 mod world;

@@ -106,6 +106,51 @@ fn an_adapter_comes_by_its_name_too() {
     assert!(told.contains("adapter_config.json"), "{told}");
 }
 
+/// The vectors that an index got.
+fn vectors(index: &Path) -> Vec<u8> {
+    let mut files = std::fs::read_dir(index.join("vectors")).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    assert!(files.next().is_none());
+    std::fs::read(file).unwrap()
+}
+
+#[test]
+fn an_encoder_comes_with_all_that_its_vectors_depend_on() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/bert_tiny");
+    let mut files = Files::new();
+    for name in ["config.json", "tokenizer.json", WEIGHTS] {
+        files.insert(name.into(), std::fs::read(folder.join(name)).unwrap());
+    }
+    let pooling = br#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
+    files.insert("1_Pooling/config.json".into(), pooling.to_vec());
+    let prompts = br#"{"prompts": {"document": "red "}}"#;
+    files.insert("config_sentence_transformers.json".into(), prompts.to_vec());
+    let server = Server::start(hub(files.clone()));
+    let user = User::of(&server);
+    let here = user.home.path().join("encoder");
+    for (name, bytes) in &files {
+        let path = here.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    std::fs::create_dir(user.home.path().join("notes")).unwrap();
+    std::fs::write(user.home.path().join("notes/sea.txt"), "The sea.").unwrap();
+    let embeds = |index: &str, encoder: &str| {
+        let arguments = ["index", "notes", "--index", index, "--embedder", encoder];
+        let output = user.command(&arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        vectors(&user.home.path().join(index))
+    };
+    let expected = embeds("first.index", here.to_str().unwrap());
+    assert_eq!(embeds("second.index", "org/name"), expected);
+    user.has(FIRST, "1_Pooling/config.json", pooling);
+    assert!(!server.asked().is_empty());
+    assert_eq!(embeds("third.index", "org/name"), expected);
+    assert!(server.asked().is_empty(), "it came once");
+    let plain = folder.to_str().unwrap().to_owned();
+    assert_ne!(embeds("fourth.index", &plain), expected, "they do depend on it");
+}
+
 #[test]
 fn a_folder_of_this_name_comes_first() {
     let server = Server::start(Hub::default());

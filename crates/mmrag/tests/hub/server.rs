@@ -158,7 +158,9 @@ impl Shared {
                 let text = serde_json::json!({ "sha": commit, "siblings": files }).to_string();
                 write!(stream, "HTTP/1.1 200 OK\r\n{}\r\n{text}", length(text.len()))
             }
-            ["org", "name", "resolve", commit, name] | ["store", commit, name] => {
+            ["org", "name", "resolve", commit, ref rest @ ..]
+            | ["store", commit, ref rest @ ..] => {
+                let name = &*rest.join("/");
                 let Some(content) = hub.commits.get(commit).and_then(|files| files.get(name))
                 else {
                     return refuse(&mut stream, "404 Not Found");

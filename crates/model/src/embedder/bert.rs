@@ -79,6 +79,7 @@ impl TextEmbedder {
         if config.get("hidden_act").and_then(Value::as_str).is_some_and(|act| act != "gelu") {
             return Err(config.unsupported("its activation is another one than gelu".to_owned()));
         }
+        check_modules(folder)?;
         let weights = Weights::open(folder)?;
         let shape = Shape {
             width: config.size("hidden_size")?,
@@ -167,6 +168,12 @@ impl Embed for TextEmbedder {
         };
         self.embed_all(&documents.iter().map(text).collect::<Vec<_>>())
     }
+
+    fn count_tokens(&self, text: &str) -> Result<usize, EngineError> {
+        let text = format!("{}{text}", self.before_question);
+        let ids = tokens(&self.tokenizer, &text);
+        ids.map(|ids| ids.len()).map_err(|error| EngineError::caused_by("read a text", error))
+    }
 }
 
 struct Shape {
@@ -251,6 +258,25 @@ fn longest_text(folder: &Path, places: usize) -> Result<usize, ModelError> {
     let said = if path.is_file() { json(&path)?.get("max_seq_length").cloned() } else { None };
     let said = said.and_then(|said| said.as_u64()).map_or(places, |said| said as usize);
     Ok(said.min(places))
+}
+
+/// Refuses folders in which something follows that would change the vectors.
+fn check_modules(folder: &Path) -> Result<(), ModelError> {
+    let path = folder.join("modules.json");
+    if !path.is_file() {
+        return Ok(());
+    }
+    let modules = json(&path)?;
+    let kinds =
+        modules.as_array().into_iter().flatten().filter_map(|module| module.get("type")?.as_str());
+    let kinds = kinds.map(|kind| kind.rsplit('.').next().unwrap_or(kind));
+    match kinds.into_iter().find(|kind| !matches!(*kind, "Transformer" | "Pooling" | "Normalize")) {
+        None => Ok(()),
+        Some(kind) => Err(ModelError::Unsupported {
+            what: format!("the module {kind} after the encoder: Pooling and Normalize are built"),
+            path,
+        }),
+    }
 }
 
 fn pooling(folder: &Path) -> Result<Pooling, ModelError> {

@@ -1,6 +1,7 @@
 //! What encoders are made of.
 
-// Dimensions: `t` tokens, `d` width, `n` outputs, `h` heads, `k` width of a head.
+// Dimensions: `t` tokens, `s` tokens that are seen, `d` width, `n` outputs, `h` heads, `k` width of a
+// head.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +13,15 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::error::ModelError;
 use crate::weights::Weights;
+
+/// What belongs to an encoder of sentence-transformers besides the files of any model: without them it
+/// makes other vectors.
+pub const EMBEDDER_COMPANIONS: [&str; 4] = [
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+];
 
 /// A weight and its bias.
 pub(super) type Pair = (Tensor, Tensor);
@@ -43,24 +53,30 @@ pub(super) struct Attention {
 
 impl Attention {
     pub(super) fn forward(&self, x_td: &Tensor) -> Result<Tensor, ModelError> {
+        self.attend(x_td, x_td)
+    }
+
+    /// What the tokens of `x_td` see of those of `seen_sd`.
+    pub(super) fn attend(&self, x_td: &Tensor, seen_sd: &Tensor) -> Result<Tensor, ModelError> {
         let (t, d) = x_td.dims2()?;
-        let k = d / self.n_heads;
-        let heads = |pair| -> Result<Tensor, ModelError> {
-            let projected = project(x_td, pair)?.reshape((t, self.n_heads, k))?;
+        let (_, k) = (seen_sd.dims2()?, d / self.n_heads);
+        let heads = |x_td: &Tensor, pair| -> Result<Tensor, ModelError> {
+            let projected = project(x_td, pair)?.reshape(((), self.n_heads, k))?;
             Ok(projected.transpose(0, 1)?.contiguous()?)
         };
-        let (q_htk, k_htk, v_htk) = (heads(&self.query)?, heads(&self.key)?, heads(&self.value)?);
-        let mut scores_htt = (q_htk.matmul(&k_htk.t()?)? * (k as f64).powf(-0.5))?;
+        let q_htk = heads(x_td, &self.query)?;
+        let (k_hsk, v_hsk) = (heads(seen_sd, &self.key)?, heads(seen_sd, &self.value)?);
+        let mut scores_hts = (q_htk.matmul(&k_hsk.t()?)? * (k as f64).powf(-0.5))?;
         if self.is_causal {
             let hidden = |i: usize, j: usize| if j > i { f32::NEG_INFINITY } else { 0.0 };
             let mask: Vec<f32> = (0..t * t).map(|at| hidden(at / t, at % t)).collect();
-            scores_htt =
-                scores_htt.broadcast_add(&Tensor::from_vec(mask, (t, t), x_td.device())?)?;
+            scores_hts =
+                scores_hts.broadcast_add(&Tensor::from_vec(mask, (t, t), x_td.device())?)?;
         }
-        let most = scores_htt.max_keepdim(D::Minus1)?;
-        let weights_htt = scores_htt.broadcast_sub(&most)?.exp()?;
-        let weights_htt = weights_htt.broadcast_div(&weights_htt.sum_keepdim(D::Minus1)?)?;
-        let attended_htk = weights_htt.matmul(&v_htk)?;
+        let most = scores_hts.max_keepdim(D::Minus1)?;
+        let weights_hts = scores_hts.broadcast_sub(&most)?.exp()?;
+        let weights_hts = weights_hts.broadcast_div(&weights_hts.sum_keepdim(D::Minus1)?)?;
+        let attended_htk = weights_hts.matmul(&v_hsk)?;
         project(&attended_htk.transpose(0, 1)?.reshape((t, d))?, &self.output)
     }
 }

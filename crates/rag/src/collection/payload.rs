@@ -1,5 +1,6 @@
 //! What a commit says of the whole collection.
 
+use mmrag_core::{Content, Document};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -27,6 +28,29 @@ pub(super) struct Payload {
     /// Vectors of the documents, by who made them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) lanes: Vec<LaneFiles>,
+    /// When vectors are put into lists.
+    #[serde(skip_serializing_if = "Approximate::is_auto")]
+    pub(super) approximate: Approximate,
+}
+
+/// When vectors are put into lists, of which a search looks through a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approximate {
+    /// Where there are so many that looking at all takes long.
+    #[default]
+    Auto,
+    /// Where there are enough to make lists of.
+    On,
+    /// Never: lists that there are, are not used.
+    Off,
+}
+
+impl Approximate {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
 }
 
 /// The files of one lane of vectors.
@@ -52,6 +76,13 @@ pub enum Lane {
     Image,
 }
 
+impl Lane {
+    /// Whether a document can have a vector of this lane.
+    pub(super) fn is_of(self, document: &Document) -> bool {
+        self == Self::Text || matches!(document.content, Content::Image(_))
+    }
+}
+
 impl Payload {
     /// That of the last commit; of a collection without any, the empty one.
     pub(super) fn read(index: &tantivy::Index) -> Result<Self, RagError> {
@@ -67,14 +98,18 @@ impl Payload {
 
     /// The version of what is committed: 16 hexadecimal digits. The digests are summed, so that it
     /// does not depend on the order in which documents came. `embedded` says of each lane how many
-    /// documents have vectors: which have decides what is found.
-    pub(super) fn version(&self, embedded: &[usize]) -> String {
+    /// documents have vectors: which have decides what is found. So do the lists that vectors are in,
+    /// and these depend on how documents came.
+    pub(super) fn version(&self, embedded: &[usize], lists: &[[u8; 8]]) -> String {
         let mut hash = Sha256::new();
         hash.update(self.documents.to_le_bytes());
         self.sum.iter().for_each(|part| hash.update(part.to_le_bytes()));
         for (LaneFiles { embedder, .. }, n) in self.lanes.iter().zip(embedded) {
             hash.update(embedder.as_bytes());
             hash.update((*n as u64).to_le_bytes());
+        }
+        for digest in lists {
+            hash.update(digest);
         }
         hex(&hash.finalize(), 8)
     }

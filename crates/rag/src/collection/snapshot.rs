@@ -42,20 +42,12 @@ impl Snapshot {
         reader: &IndexReader,
         fields: Fields,
     ) -> Result<Self, RagError> {
-        let mut payload = Payload::read(index)?;
-        for _ in 0..RETRIES {
-            reader.reload().map_err(RagError::search("read"))?;
-            let again = Payload::read(index)?;
-            if again == payload {
-                break;
-            }
-            payload = again;
-        }
+        let (payload, lanes) = state(folder, index, reader)?;
         let (folder, searcher) = (folder.to_path_buf(), reader.searcher());
-        let lanes = Lanes::open(&folder, &payload.lanes)?;
         let (order, version) = (OnceLock::new(), String::new());
         let mut snapshot = Self { folder, searcher, fields, payload, order, lanes, version };
-        snapshot.version = snapshot.payload.version(&snapshot.embedded()?);
+        snapshot.version =
+            snapshot.payload.version(&snapshot.embedded()?, &snapshot.lanes.digests());
         Ok(snapshot)
     }
 
@@ -111,11 +103,24 @@ impl Snapshot {
     /// When the files cannot be read.
     pub fn sources(&self) -> Result<Vec<SourceFile>, RagError> {
         let mut sources = Vec::new();
-        for address in self.with_key(b"s", b"t").map_err(RagError::search("read"))? {
+        for (_, address) in self.with_key("s", "t").map_err(RagError::search("read"))? {
             sources.push(parse::<SourceFile>(&self.stored(address)?)?);
         }
         sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(sources)
+    }
+
+    /// The ids of all documents that begin like this, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be read.
+    pub fn ids_under(&self, beginning: &str) -> Result<Vec<DocumentId>, RagError> {
+        let (from, to) = (format!("d{beginning}"), format!("d{beginning}{}", char::MAX));
+        let found = self.with_key(&from, &to).map_err(RagError::search("read"))?;
+        let mut ids: Vec<String> = found.into_iter().map(|(key, _)| key).collect();
+        ids.sort_unstable();
+        Ok(ids.into_iter().map(|key| DocumentId::new(&key[1..])).collect())
     }
 
     /// Where a document stands among all that share a word with the question. None if it shares
@@ -143,7 +148,7 @@ impl Snapshot {
         }
         let record = self.record(address)?;
         let score = found.asked.score(words(&mut analyzer(), &searched_text(&record.document)));
-        Ok(Some(SourceRank { source: Source::Bm25, rank: place + 1, score }))
+        Ok(Some(SourceRank::exact(Source::Bm25, place + 1, score)))
     }
 
     pub(super) fn payload(&self) -> &Payload {
@@ -175,25 +180,27 @@ impl Snapshot {
         Ok(found.first().map(|(_, address)| *address))
     }
 
-    /// Living things whose keys lie from the one name up to the other.
-    fn with_key(&self, from: &[u8], to: &[u8]) -> tantivy::Result<Vec<DocAddress>> {
-        let mut addresses = Vec::new();
+    /// Living things whose keys lie from the one name up to the other, with their keys.
+    fn with_key(&self, from: &str, to: &str) -> tantivy::Result<Vec<(String, DocAddress)>> {
+        let mut found = Vec::new();
         for (segment, reader) in self.searcher.segment_readers().iter().enumerate() {
             let inverted = reader.inverted_index(self.fields.key)?;
             let mut keys = inverted.terms().range().ge(from).lt(to).into_stream()?;
-            while let Some((_, info)) = keys.next() {
+            while let Some((key, info)) = keys.next() {
+                let key = String::from_utf8_lossy(key).into_owned();
                 let basic = IndexRecordOption::Basic;
                 let mut postings = inverted.read_postings_from_terminfo(info, basic)?;
                 while postings.doc() != TERMINATED {
                     let is_alive = reader.alive_bitset().is_none_or(|a| a.is_alive(postings.doc()));
                     if is_alive {
-                        addresses.push(DocAddress::new(segment as u32, postings.doc()));
+                        let address = DocAddress::new(segment as u32, postings.doc());
+                        found.push((key.clone(), address));
                     }
                     postings.advance();
                 }
             }
         }
-        Ok(addresses)
+        Ok(found)
     }
 
     /// The living documents' numbers and addresses, by number.
@@ -245,7 +252,7 @@ impl Retriever for Snapshot {
         let hits = scored.into_iter().take(k).enumerate().map(|(i, (score, _, record))| Hit {
             document: Arc::new(record.document),
             origin: record.origin,
-            sources: vec![SourceRank { source: Source::Bm25, rank: i + 1, score }],
+            sources: vec![SourceRank::exact(Source::Bm25, i + 1, score)],
         });
         Ok(hits.collect())
     }
@@ -253,6 +260,26 @@ impl Retriever for Snapshot {
     fn version(&self) -> String {
         self.version.clone()
     }
+}
+
+/// What the last commit says, with its vectors' files opened and the searcher at the same commit. Who
+/// is held up while others commit may find files gone, and then reads a later state.
+fn state(
+    folder: &Path,
+    index: &tantivy::Index,
+    reader: &IndexReader,
+) -> Result<(Payload, Lanes), RagError> {
+    let mut payload = Payload::read(index)?;
+    for left in (0..RETRIES).rev() {
+        reader.reload().map_err(RagError::search("read"))?;
+        let lanes = Lanes::open(folder, &payload);
+        let again = Payload::read(index)?;
+        if again == payload || left == 0 {
+            return Ok((payload, lanes?));
+        }
+        payload = again;
+    }
+    unreachable!("the last try returns")
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, RagError> {

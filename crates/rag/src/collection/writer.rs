@@ -30,6 +30,8 @@ pub struct Writer {
     pub(super) payload: Payload,
     /// What was put or deleted since the last commit.
     changed: HashMap<DocumentId, Option<Living>>,
+    /// The numbers of those that were put.
+    pub(super) numbers: HashMap<DocumentId, u64>,
     sources: HashMap<String, Option<SourceFile>>,
     pub(super) leftovers: Vec<String>,
     /// Files of vectors since it began to write: their names differ.
@@ -41,24 +43,27 @@ impl Writer {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let index = &collection.0.index;
         let taken = || RagError::BeingWritten { path: collection.place().to_path_buf() };
-        let writer = index.writer_with_num_threads(threads, MEMORY_BYTES * threads);
-        let writer = writer.map_err(|error| match error {
+        let files = index.writer_with_num_threads(threads, MEMORY_BYTES * threads);
+        let files = files.map_err(|error| match error {
             TantivyError::LockFailure(LockError::LockBusy, _) => taken(),
             other => RagError::search("write")(other),
         })?;
         // After the lock is held nobody else commits.
         let snapshot = collection.snapshot()?;
-        Ok(Self {
-            files: writer,
+        let writer = Self {
+            files,
             fields: collection.0.fields,
             payload: snapshot.payload().clone(),
             snapshot,
             collection,
             changed: HashMap::new(),
+            numbers: HashMap::new(),
             sources: HashMap::new(),
             leftovers: Vec::new(),
             vector_files: 0,
-        })
+        };
+        writer.remove_strays();
+        Ok(writer)
     }
 
     /// Adds a document, or puts it in the place of the one with its id. Says whether that changes
@@ -94,6 +99,7 @@ impl Writer {
         let living = Living { digest, words: n_words, picture };
         self.payload.add(&living);
         self.forget(before);
+        self.numbers.insert(id.clone(), number);
         self.changed.insert(id, Some(living));
         Ok(true)
     }
@@ -107,6 +113,7 @@ impl Writer {
         let Some(before) = self.living(id)? else { return Ok(false) };
         self.files.delete_term(self.fields.document_key(id));
         self.forget(Some(before));
+        self.numbers.remove(id);
         self.changed.insert(id.clone(), None);
         Ok(true)
     }
@@ -189,6 +196,7 @@ impl Writer {
         prepared.set_payload(&text);
         prepared.commit().map_err(RagError::search("write"))?;
         self.changed.clear();
+        self.numbers.clear();
         self.sources.clear();
         for name in removable {
             // What cannot be removed does no harm where it is.

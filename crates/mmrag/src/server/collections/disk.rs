@@ -1,28 +1,29 @@
 //! A collection in a folder.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use mmrag_core::{Document, DocumentId, Origin, Question};
-use mmrag_rag::{Collection, Hit, RagError, Record, Retriever, Writer};
+use mmrag_rag::{
+    Collection, Fingerprint, Fused, Hit, RagError, Record, Retriever, Snapshot, SourceFile, Writer,
+};
 
-use super::Store;
+use super::{Embedders, NotEmbedded, Store};
+use crate::embedding::Loaded;
+
+/// Documents that are embedded together.
+const TOGETHER: usize = 64;
 
 /// A collection that `mmrag index` makes too. What is added is on disk when the call returns.
 pub(crate) struct DiskStore {
     collection: Collection,
+    embedders: Arc<Embedders>,
     one_writer: Mutex<()>,
 }
 
 impl DiskStore {
-    /// Opens the collection in a folder, or makes an empty one.
-    ///
-    /// # Errors
-    ///
-    /// When the folder holds something else, or cannot be written.
-    pub(crate) fn open_or_create(place: &Path) -> Result<Self, RagError> {
-        let collection = Collection::open_or_create(place)?;
-        Ok(Self { collection, one_writer: Mutex::default() })
+    /// Serves a collection.
+    pub(crate) fn new(collection: Collection, embedders: Arc<Embedders>) -> Self {
+        Self { collection, embedders, one_writer: Mutex::default() }
     }
 
     fn change<R>(
@@ -36,11 +37,45 @@ impl DiskStore {
         writer.finish()?;
         Ok(result)
     }
+
+    fn embed_put(
+        &self,
+        writer: &mut Writer,
+        documents: &[Document],
+        embedded: &dyn Fn(usize),
+    ) -> Result<Vec<NotEmbedded>, RagError> {
+        let mut failures = Vec::new();
+        for loaded in self.embedders.for_new(&*self.collection.snapshot()?) {
+            let mut looked_at = 0;
+            for documents in documents.chunks(TOGETHER) {
+                match writer.embed_put(&loaded.embedder(), documents) {
+                    Ok(embedded) => failures.extend(embedded.failures),
+                    // Then none has a vector, and all can be found by their words.
+                    Err(RagError::Embedding { source }) => {
+                        let why = |document: &Document| (document.id.clone(), source.to_string());
+                        failures.extend(documents.iter().map(why));
+                    }
+                    Err(other) => return Err(other),
+                }
+                looked_at += documents.len();
+                embedded(looked_at);
+            }
+        }
+        Ok(failures)
+    }
+}
+
+/// What finds documents of one state: by words, and by vectors where there are any.
+fn fused(snapshot: Arc<Snapshot>, loaded: &[Arc<Loaded>]) -> Fused<'_> {
+    let engines = loaded.iter().map(|loaded| (loaded.info().lane, loaded.engine())).collect();
+    Fused { snapshot, engines }
 }
 
 impl Retriever for DiskStore {
     fn retrieve(&self, question: &Question, k: usize) -> Result<Vec<Hit>, RagError> {
-        self.collection.snapshot()?.retrieve(question, k)
+        let snapshot = self.collection.snapshot()?;
+        let loaded = self.embedders.of(&snapshot);
+        fused(snapshot, &loaded).retrieve(question, k)
     }
 
     fn version(&self) -> String {
@@ -50,9 +85,33 @@ impl Retriever for DiskStore {
 }
 
 impl Store for DiskStore {
-    fn add(&self, documents: Vec<Document>) -> Result<(), RagError> {
+    fn add(&self, documents: Vec<Document>) -> Result<Vec<NotEmbedded>, RagError> {
         self.change(|writer| {
-            documents.into_iter().try_for_each(|d| writer.put(Record::new(d)).map(|_| ()))
+            for document in &documents {
+                writer.put(Record::new(document.clone()))?;
+            }
+            self.embed_put(writer, &documents, &|_| ())
+        })
+    }
+
+    fn add_file(
+        &self,
+        name: &str,
+        records: Vec<Record>,
+        embedded: &dyn Fn(usize),
+    ) -> Result<Vec<NotEmbedded>, RagError> {
+        let documents: Vec<Document> =
+            records.iter().map(|record| record.document.clone()).collect();
+        let source = SourceFile {
+            name: format!("upload:{name}"),
+            fingerprint: Fingerprint::default(),
+            documents: Vec::new(),
+            uses: Vec::new(),
+            failure: None,
+        };
+        self.change(|writer| {
+            writer.put_source(source, records)?;
+            self.embed_put(writer, &documents, embedded)
         })
     }
 
@@ -70,8 +129,16 @@ impl Store for DiskStore {
         Ok(records.into_iter().map(|record| Arc::new(record.document)).collect())
     }
 
+    fn with_words(&self, question: &Question, most: usize) -> Result<Vec<Hit>, RagError> {
+        self.collection.snapshot()?.retrieve(question, most)
+    }
+
     fn origin(&self, id: &DocumentId) -> Result<Option<Origin>, RagError> {
         Ok(self.collection.snapshot()?.get(id)?.and_then(|record| record.origin))
+    }
+
+    fn embedders(&self) -> Result<Vec<Arc<Loaded>>, RagError> {
+        Ok(self.embedders.for_new(&*self.collection.snapshot()?))
     }
 
     fn len(&self) -> usize {

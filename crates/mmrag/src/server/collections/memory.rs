@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use mmrag_core::{Document, DocumentId, Question};
-use mmrag_rag::{Hit, Index, RagError, Retriever};
+use mmrag_rag::{Hit, Index, RagError, Record, Retriever};
 
-use super::Store;
+use super::{NotEmbedded, Store};
 
 /// Documents and their index, gone when the server stops.
 pub(crate) struct MemoryStore {
@@ -60,8 +60,24 @@ impl Retriever for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn add(&self, documents: Vec<Document>) -> Result<(), RagError> {
-        self.change(|held| held.extend(documents.into_iter().map(|d| (d.id.clone(), Arc::new(d)))))
+    fn add(&self, documents: Vec<Document>) -> Result<Vec<NotEmbedded>, RagError> {
+        let documents = documents.into_iter().map(|d| (d.id.clone(), Arc::new(d)));
+        self.change(|held| held.extend(documents)).map(|()| Vec::new())
+    }
+
+    fn add_file(
+        &self,
+        name: &str,
+        records: Vec<Record>,
+        _: &dyn Fn(usize),
+    ) -> Result<Vec<NotEmbedded>, RagError> {
+        let beginning = format!("{name}#");
+        self.change(|held| {
+            held.retain(|id, _| !id.as_str().starts_with(&beginning));
+            let documents = records.into_iter().map(|record| record.document);
+            held.extend(documents.map(|d| (d.id.clone(), Arc::new(d))));
+            Vec::new()
+        })
     }
 
     fn remove(&self, id: &DocumentId) -> Result<bool, RagError> {

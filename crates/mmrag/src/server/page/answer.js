@@ -104,7 +104,9 @@ function showAnswer(answer, about, explanation, choose) {
     opinion(explanation.id, "answer"));
 }
 
-const SOURCES = { bm25: "words", dense: "meaning", image: "picture", fused: "together" };
+const SOURCES = {
+  bm25: "words", dense: "meaning", image: "picture", picture: "like the question's picture", fused: "together",
+};
 
 function ranking(candidates, explanation) {
   const place = (candidate) => candidate.rank?.position ?? Infinity;
@@ -119,8 +121,8 @@ function ranking(candidates, explanation) {
       el("span", { class: "kind" }, candidate.modality),
       candidate.cited && el("span", { class: "pill" }, "cited")),
     bar("helps", candidate.filter?.p, percent(candidate.filter?.p)),
-    el("p", { class: "quiet" }, candidate.retrieval.map(({ source, rank, score }) =>
-      `${SOURCES[source] ?? source}: place ${rank}, score ${score.toFixed(2)}`).join(" · ")
+    el("p", { class: "quiet" }, candidate.retrieval.map(({ source, rank, score, approximate }) =>
+      `${SOURCES[source] ?? source}: place ${rank}${approximate ? " of what was looked at" : ""}, score ${score.toFixed(2)}`).join(" · ")
       || "not found by search; shown because it was asked for"),
     candidate.rank?.reason && el("p", {}, candidate.rank.reason),
     candidate.filter && el("p", { class: "quiet" }, candidate.filter.why),

@@ -67,6 +67,45 @@ export function send(path, body, progress) {
   });
 }
 
+// Sends a file as it is, and tells how much of it has gone out and what the server says of it.
+// Gives what the last event says.
+export function sendFile(path, file, progress, said) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    for (const [name, value] of Object.entries(headers({ "Content-Type": "application/octet-stream" }))) {
+      request.setRequestHeader(name, value);
+    }
+    let read = 0;
+    const listen = () => {
+      for (;;) {
+        const end = request.responseText.indexOf("\n\n", read);
+        if (request.status >= 300 || end < 0) return;
+        const [name, data] = parsed(request.responseText.slice(read, end));
+        read = end + 2;
+        if (name === "done") resolve(data);
+        else if (name === "error") reject(new Refused(0, data.error.message));
+        else if (data) said(name, data);
+      }
+    };
+    request.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) progress(event.loaded / event.total);
+    });
+    request.addEventListener("progress", listen);
+    request.addEventListener("error", () => reject(new Refused(0, "the server does not answer")));
+    request.addEventListener("load", () => {
+      listen();
+      let message = `the server says ${request.status}`;
+      try {
+        message = JSON.parse(request.responseText).error.message;
+      } catch { /* It said nothing more. */ }
+      // After an end was told this does nothing.
+      reject(new Refused(request.status, message));
+    });
+    request.send(file);
+  });
+}
+
 export async function remove(path) {
   return (await checked(await fetch(path, { method: "DELETE", headers: headers() }))).json();
 }
@@ -99,13 +138,19 @@ export async function* events(path, body, signal) {
     const whole = held.split("\n\n");
     held = whole.pop();
     for (const event of whole) {
-      let name = "message";
-      let data = "";
-      for (const line of event.split("\n")) {
-        if (line.startsWith("event:")) name = line.slice(6).trim();
-        if (line.startsWith("data:")) data += line.slice(5).trim();
-      }
-      if (data) yield [name, JSON.parse(data)];
+      const [name, data] = parsed(event);
+      if (data) yield [name, data];
     }
   }
+}
+
+// An event's name and value; no value of what only keeps the connection.
+function parsed(event) {
+  let name = "message";
+  let data = "";
+  for (const line of event.split("\n")) {
+    if (line.startsWith("event:")) name = line.slice(6).trim();
+    if (line.startsWith("data:")) data += line.slice(5).trim();
+  }
+  return [name, data && JSON.parse(data)];
 }

@@ -1,9 +1,9 @@
 // Collections: what is in them, adding to them and taking out.
 
-import { get, path_of, remove, send } from "./api.js";
+import { get, path_of, remove, send, sendFile } from "./api.js";
 import { el, fill, notice } from "./dom.js";
 import { documentView } from "./evidence.js";
-import { documentsOf } from "./files.js";
+import { documentsOf, isReadThere } from "./files.js";
 
 // A request holds documents up to about this many characters.
 const BATCH = 8e6;
@@ -29,6 +29,7 @@ export async function collectionsPage(main, _, [name]) {
 function upload(collection, reload) {
   const bar = el("progress", { max: "1", value: "0", hidden: true, "aria-label": "Upload" });
   const problems = el("ul", { class: "problem" });
+  const doing = el("p", { class: "quiet", "aria-live": "polite" });
   const take = async (files) => {
     bar.hidden = false;
     problems.replaceChildren();
@@ -43,8 +44,34 @@ function upload(collection, reload) {
       added += answer.added.length;
       held = [];
     };
+    // The server reads these, which takes longer than sending them.
+    const read = async (at, file) => {
+      const path = `/v1/files?stream=true&collection=${encodeURIComponent(collection)}&name=${encodeURIComponent(file.name)}`;
+      let documents = 0;
+      const share = (done) => {
+        bar.value = (at + done) / files.length;
+      };
+      doing.textContent = `${file.name} is sent`;
+      const answer = await sendFile(path, file, (sent) => share(0.3 * sent), (step, told) => {
+        if (step === "reading") doing.textContent = `${file.name} is read`;
+        if (step === "embedded") share(0.6 + 0.4 * told.documents / Math.max(documents, 1));
+        if (step === "read") {
+          documents = told.documents;
+          doing.textContent = `${file.name}: ${documents} documents are added`;
+          share(0.6);
+        }
+      });
+      for (const note of answer.notes ?? []) problem(file.name, new Error(note));
+      for (const { document, why } of answer.not_embedded ?? []) problem(document, new Error(why));
+      added += answer.added.length;
+    };
     for (const [at, file] of [...files].entries()) {
       try {
+        if (isReadThere(file)) {
+          await read(at, file);
+          bar.value = (at + 1) / files.length;
+          continue;
+        }
         for (const document of await documentsOf(file)) {
           held.push(document);
           if (held.length >= 500 || JSON.stringify(held).length > BATCH) await flush(at + 1);
@@ -59,6 +86,7 @@ function upload(collection, reload) {
     } catch (error) {
       problem("upload", error);
     }
+    doing.textContent = "";
     if (problems.childElementCount === 0) await reload();
     notice(`${added} documents were added to ${collection}.`);
   };
@@ -72,8 +100,8 @@ function upload(collection, reload) {
       event.preventDefault();
       take(event.dataTransfer.files);
     },
-  }, el("label", { for: "upload" }, "Add pictures, .txt, .md, .csv or .jsonl files (or drop them here)"),
-  picker, bar, problems);
+  }, el("label", { for: "upload" }, "Add pictures, PDF, HTML, text, Markdown, tables or JSON Lines (or drop them here)"),
+  picker, bar, doing, problems);
 }
 
 async function documents(collection, reload) {

@@ -11,6 +11,11 @@ export function readAsDataUrl(file) {
 
 const NAME = /^(.*?)(\.[^.]*)?$/;
 
+const READ_THERE = /\.(pdf|html?|xhtml|xlsx|xlsm|xls|ods|tsv|json)$/i;
+
+// Whether the server reads a file of this kind into documents.
+export const isReadThere = (file) => READ_THERE.test(file.name);
+
 // The documents in a file, or an error that says what the file should be.
 export async function documentsOf(file) {
   const [, title, ending = ""] = NAME.exec(file.name);
@@ -34,7 +39,7 @@ export async function documentsOf(file) {
         }
       });
     default:
-      throw new Error("pictures, .txt, .md, .csv and .jsonl are taken here; for the rest there is mmrag index");
+      throw new Error("pictures, .pdf, .html, .txt, .md, .csv, .tsv, .xlsx, .xls, .ods, .json and .jsonl are taken");
   }
 }
 

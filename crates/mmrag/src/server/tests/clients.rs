@@ -1,6 +1,5 @@
 //! The forms of others: OpenAI's, Cohere's, Jina's, vLLM's, TEI's and OpenRLHF's.
 
-use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::world::{MAYOR, Setting, app, data_url, get, png, post};
@@ -162,27 +161,6 @@ async fn pictures_are_reranked_on_both_sides() {
     assert_eq!(found["results"][0]["index"], 0);
     assert_eq!(found["results"][0]["relevance_score"], 0.9);
     assert_eq!(found["results"][1]["relevance_score"], 0.1);
-}
-
-#[tokio::test]
-async fn embeddings_come_as_numbers_or_base64_or_not_at_all() {
-    let without = app(Setting::default());
-    let asked = json!({ "model": "m", "input": "red house" });
-    assert!(post(&without, "/v1/embeddings", &asked).await.refused(501).contains("no embedder"));
-    let app = app(Setting { embeds: true, ..Setting::default() });
-    let floats = post(&app, "/v1/embeddings", &asked).await.good();
-    let encoded =
-        json!({ "model": "m", "input": ["red house", "sea"], "encoding_format": "base64" });
-    let encoded = post(&app, "/v1/embeddings", &encoded).await.good();
-    let text = encoded["data"][0]["embedding"].as_str().unwrap();
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
-    let decoded: Vec<f32> =
-        bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-    let listed: Vec<f32> = serde_json::from_value(floats["data"][0]["embedding"].clone()).unwrap();
-    assert_eq!(decoded, listed);
-    assert_eq!(encoded["data"].as_array().unwrap().len(), 2);
-    let tokens = json!({ "model": "m", "input": [[1, 2]] });
-    assert!(post(&app, "/v1/embeddings", &tokens).await.refused(400).contains("strings"));
 }
 
 fn judging() -> Value {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mmrag_rag::Collection;
 use serde_json::json;
 
 use super::world::{MAYOR, Setting, app, data_url, delete, get, png, post};
@@ -36,7 +37,8 @@ async fn what_is_added_to_a_folder_is_there_for_the_next_server() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("notes");
     let open = || {
-        let store: Arc<dyn Store> = Arc::new(DiskStore::open_or_create(&place).unwrap());
+        let collection = Collection::open_or_create(&place).unwrap();
+        let store: Arc<dyn Store> = Arc::new(DiskStore::new(collection, Arc::default()));
         let mut app = Arc::into_inner(app(Setting::default())).unwrap();
         app.collections = Collections::new(vec![("notes".into(), store)]);
         Arc::new(app)

@@ -8,13 +8,13 @@ use mmrag_core::{
     Choose, Completion, Content, Document, DocumentId, EngineError, Generate, ImageSource, Prompt,
     Sampling, Table, Tell,
 };
-use mmrag_rag::fakes::{HashEmbed, ScriptedChoose, ScriptedGenerate, prompt_text};
+use mmrag_rag::fakes::{ScriptedChoose, ScriptedGenerate, prompt_text};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::answerer::{AnswerArgs, Engine};
 use crate::server::{
-    App, Collections, Feedback, Guard, History, Limits, MemoryStore, Metrics, Shared, Store,
+    App, Collections, Feedback, Guard, History, Limits, MemoryStore, Metrics, Shared, Store, Turns,
     Worker, router,
 };
 
@@ -144,7 +144,6 @@ pub(super) struct Setting {
     pub(super) engine: Engine,
     pub(super) arguments: AnswerArgs,
     pub(super) state: Option<std::path::PathBuf>,
-    pub(super) embeds: bool,
 }
 
 impl Default for Setting {
@@ -155,7 +154,6 @@ impl Default for Setting {
             engine: engine(),
             arguments: AnswerArgs { threshold: Some(0.5), ..AnswerArgs::default() },
             state: None,
-            embeds: false,
         }
     }
 }
@@ -178,7 +176,8 @@ pub(super) fn app(setting: Setting) -> Shared {
         metrics,
         history: History::open(setting.state.as_deref()).unwrap(),
         feedback: Feedback::open(setting.state).unwrap(),
-        embedder: setting.embeds.then(|| Arc::new(HashEmbed { width: 4 }) as _),
+        turns: Turns::new(limits.waiting),
+        reading: Turns::new(limits.waiting),
         runs: None,
     })
 }
