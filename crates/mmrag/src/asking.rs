@@ -11,6 +11,7 @@ use mmrag_task::Case;
 use serde::{Deserialize, Serialize};
 
 use crate::answerer::AnswerArgs;
+use crate::attributing::ToldName;
 use crate::dataset::{DatasetName, SplitName};
 use crate::embedding::Finder;
 
@@ -85,6 +86,9 @@ pub(crate) struct Replay {
     pub(crate) split: SplitName,
     pub(crate) top_k: usize,
     pub(crate) answer: AnswerArgs,
+    /// Whether it was asked where cited pictures helped, and in telling what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attribute: Option<ToldName>,
     /// Names of the weights that answered.
     pub(crate) weights: serde_json::Value,
 }

@@ -7,6 +7,7 @@
 mod ablation;
 mod answerer;
 mod asking;
+mod attributing;
 mod bench;
 mod calibrate;
 mod command;

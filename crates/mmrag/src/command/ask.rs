@@ -12,15 +12,17 @@ use super::Ended;
 use super::index::PLACE;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::asking::{Asked, Documents, Replay, why_not};
+use crate::attributing::ToldName;
 use crate::dataset::{self, DatasetName, SplitName};
 use crate::embedding::Finder;
-use crate::{output, show};
+use crate::{attributing, output, show};
 
 const EXAMPLES: &str = "Examples:
   mmrag ask \"What is Olm known for?\" --index notes.index --explain
   mmrag ask \"Whose flag is this?\" --image flag.png --index notes.index --verify
   mmrag ask \"Who is mayor of Olm?\" --index notes.index --why-not towns.md
   mmrag ask \"Who is mayor of Olm?\" --index notes.index --json > answer.json
+  mmrag ask \"What colour is the tower?\" --index photos.index --attribute
   mmrag ask --replay answer.json
   mmrag ask --dataset atlas --data atlas --split test --qid Q --explain";
 
@@ -66,6 +68,18 @@ pub(crate) struct AskCommand {
     /// Ask again without the cited documents, and without as many others
     #[arg(long)]
     verify: bool,
+    /// Say which parts of the cited pictures the reply rests on: in telling the answer, or in the
+    /// reasoning about each picture; a local model can, an engine behind --policy cannot
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TOLD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "answer",
+        conflicts_with = "policy"
+    )]
+    attribute: Option<ToldName>,
     /// Print the whole explanation as JSON
     #[arg(long, conflicts_with = "explain")]
     json: bool,
@@ -119,6 +133,7 @@ impl AskCommand {
             split: self.split,
             top_k: self.top_k,
             answer: self.answer.clone(),
+            attribute: self.attribute,
             weights: self.answer.weights()?,
         })
     }
@@ -136,8 +151,11 @@ impl AskCommand {
         let ask = Ask { question: &question, candidates };
         documents.with_retriever(|retriever| {
             answerer.with_pipeline(retriever, asking.top_k, |pipeline| {
-                let explanation =
-                    pipeline.answer(&question, candidates).context("failed to answer")?;
+                let explanation = match asking.attribute {
+                    Some(told) => pipeline.answer_attributing(&ask, told.into()),
+                    None => pipeline.answer(&question, candidates),
+                };
+                let explanation = explanation.context("failed to answer")?;
                 let verification = self.verify.then(|| verify(pipeline, &ask, &explanation));
                 let verification = verification.transpose().context("failed to ask again")?;
                 let why =
@@ -153,6 +171,9 @@ impl AskCommand {
             return output::json(asked);
         }
         output::line(&show::explanation(&asked.explanation, self.explain))?;
+        for found in asked.explanation.attribution.iter().flatten() {
+            output::line(&attributing::shown(found))?;
+        }
         if let Some(verification) = &asked.verification {
             output::line(&show::verification(verification))?;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mmrag_core::{Document, DocumentId, Part, Prompt, Question};
-use mmrag_rag::explanation::Candidate;
+use mmrag_rag::explanation::{Candidate, Told};
 use mmrag_rag::pipeline::{Answered, Filtered, Retrieved};
 use mmrag_rag::{Ask, Explanation, Hit, Pipeline, RagError, Retriever};
 use mmrag_task::Case;
@@ -26,6 +26,8 @@ pub(crate) struct AskJob {
     pub(crate) exclude: Vec<DocumentId>,
     /// Whether tokens are counted.
     pub(crate) count: bool,
+    /// Whether it is said which parts of the cited pictures the answer rests on.
+    pub(crate) attribute: bool,
     /// Where to tell how it goes.
     pub(crate) events: UnboundedSender<Event>,
 }
@@ -106,7 +108,10 @@ pub(crate) fn answer<'a>(pipeline: &Pipeline<'a>, jobs: &'a [AskJob], metrics: &
     let answered = pipeline.rank_all_telling(filtered, &tell);
     for (job, answered) in jobs.iter().zip(answered) {
         job.tell(match answered {
-            Ok(answered) => Event::Done(Box::new(finished(pipeline, job, answered, metrics))),
+            Ok(answered) => match finished(pipeline, job, answered, metrics) {
+                Ok(answer) => Event::Done(Box::new(answer)),
+                Err(error) => Event::Failed(ApiError::failed(&error)),
+            },
             Err(error) => Event::Failed(ApiError::failed(&error)),
         });
     }
@@ -158,11 +163,13 @@ fn finished(
     job: &AskJob,
     answered: Answered<'_>,
     metrics: &Metrics,
-) -> Answer {
+) -> Result<Answer, RagError> {
     let trace = trace(pipeline, job, &answered);
-    let explanation = pipeline.explain(answered);
+    let attribution =
+        job.attribute.then(|| pipeline.attribute(&answered, Told::default())).transpose()?;
+    let explanation = Explanation { attribution, ..pipeline.explain(answered) };
     metrics.answered(&explanation);
-    Answer { explanation, trace }
+    Ok(Answer { explanation, trace })
 }
 
 fn trace(pipeline: &Pipeline<'_>, job: &AskJob, answered: &Answered<'_>) -> Trace {
@@ -178,11 +185,11 @@ fn trace(pipeline: &Pipeline<'_>, job: &AskJob, answered: &Answered<'_>) -> Trac
         job.count.then(|| pipeline.rank.engine.count_tokens(prompt).ok()).flatten()
     };
     let prompt_tokens = count(&prompt);
-    let whole = count(&Prompt { reply_prefix: replied.text.clone(), ..prompt.clone() });
+    let whole = count(&Prompt { reply_prefix: replied.completion.text.clone(), ..prompt.clone() });
     Trace {
         filter_prompt,
         rank_prompt: Some(text_of(&prompt)),
-        reply: Some(replied.text.clone()),
+        reply: Some(replied.completion.text.clone()),
         prompt_tokens,
         reply_tokens: whole.zip(prompt_tokens).map(|(whole, prompt)| whole.saturating_sub(prompt)),
     }
