@@ -276,8 +276,7 @@ impl<'p> Answerer<'p> {
                 let chooser = policy.with(self.filter_adapter.as_ref());
                 let generator = policy.with(self.rank_adapter.as_ref());
                 let attributor = Some(&generator as &dyn Attribute);
-                let pipeline =
-                    self.pipeline(retriever, top_k, [&chooser, &generator], attributor);
+                let pipeline = self.pipeline(retriever, top_k, [&chooser, &generator], attributor);
                 use_pipeline(&pipeline)
             }
             EngineRef::Other { engine, .. } => {

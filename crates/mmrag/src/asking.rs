@@ -35,7 +35,12 @@ impl Documents {
         }
     }
 
-    fn get(&self, id: &DocumentId) -> anyhow::Result<Option<Arc<Document>>> {
+    /// The document of this id; none if there is none, or documents come with the question.
+    ///
+    /// # Errors
+    ///
+    /// When the collection cannot be read.
+    pub(crate) fn get(&self, id: &DocumentId) -> anyhow::Result<Option<Arc<Document>>> {
         Ok(match self {
             Self::Collection(finder) => {
                 finder.snapshot.get(id)?.map(|found| Arc::new(found.document))

@@ -38,6 +38,7 @@ mod show;
 mod small_model;
 mod stages;
 mod stop;
+mod thumbnail;
 mod training;
 mod weights;
 

@@ -73,11 +73,7 @@ impl Actor<'_> {
     }
 
     /// The sum of the log-probabilities that are asked about, as it follows from features.
-    fn said(
-        &self,
-        teaching: &Teaching,
-        features: &[VisionFeatures],
-    ) -> Result<Tensor, ModelError> {
+    fn said(&self, teaching: &Teaching, features: &[VisionFeatures]) -> Result<Tensor, ModelError> {
         // Checkpointed: a prompt is long, and what is asked of it is seldom asked.
         let pass = Forward { grad: Grad::Inputs, adapter: self.adapter(), checkpointing: true };
         let features: Vec<&VisionFeatures> = features.iter().collect();
@@ -110,7 +106,9 @@ impl Teaching {
         let told: Vec<usize> =
             (0..reply.len()).filter(|at| asked.iter().any(|range| range.contains(at))).collect();
         let Some(last) = told.last() else {
-            return Err(ModelError::Prompt { reason: "no token of the reply is asked about".into() });
+            return Err(ModelError::Prompt {
+                reason: "no token of the reply is asked about".into(),
+            });
         };
         let (mut pack, mut album) = (Packed::default(), Album::default());
         let whole = prompt.segment(0..prompt.len(), &mut |image| album.index(image));
@@ -203,7 +201,8 @@ mod tests {
     fn scaled(features: &VisionFeatures, patch: usize, factor: f32) -> VisionFeatures {
         let scale = |level: &Tensor| {
             let m = level.dim(0).unwrap();
-            let factors: Vec<f32> = (0..m).map(|at| if at == patch { factor } else { 1.0 }).collect();
+            let factors: Vec<f32> =
+                (0..m).map(|at| if at == patch { factor } else { 1.0 }).collect();
             let factors = Tensor::from_vec(factors, (m, 1), level.device()).unwrap();
             level.broadcast_mul(&factors).unwrap()
         };

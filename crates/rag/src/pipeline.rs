@@ -12,7 +12,9 @@ mod rank;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mmrag_core::{Attribute, Choose, Completion, Document, DocumentId, Generate, Question, Sampling};
+use mmrag_core::{
+    Attribute, Choose, Completion, Document, DocumentId, Generate, Question, Sampling,
+};
 use mmrag_task::{GrammarError, Reply, Stage};
 
 use crate::error::RagError;

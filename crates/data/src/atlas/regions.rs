@@ -119,7 +119,9 @@ mod tests {
                 let Some(Region { part, area: [left, top, right, bottom], .. }) = region else {
                     continue;
                 };
-                assert!(left < right && right <= SIDE as u32 && top < bottom && bottom <= SIDE as u32);
+                assert!(
+                    left < right && right <= SIDE as u32 && top < bottom && bottom <= SIDE as u32
+                );
                 *parts.entry(part).or_default() += 1;
             }
         }
@@ -135,7 +137,8 @@ mod tests {
             let (key, _) = scene.draft.gold[0];
             let region = region(&scene, key).unwrap();
             let document = key.document(scene.world);
-            let mmrag_core::Content::Image(mmrag_core::ImageSource::Bytes(bytes)) = &document.content
+            let mmrag_core::Content::Image(mmrag_core::ImageSource::Bytes(bytes)) =
+                &document.content
             else {
                 panic!("the document is a picture")
             };

@@ -100,9 +100,8 @@ impl AttributionCommand {
         let answerer = Answerer::new(&policy, &settings.answer)?;
         let looking = Looking { run, examples: &examples, regions: &regions, stop: &stop };
         let most = self.questions.unwrap_or(usize::MAX);
-        let rows = answerer.with_pipeline(None, 0, |pipeline| {
-            looking.all(pipeline, &random.with(None), most)
-        })?;
+        let rows = answerer
+            .with_pipeline(None, 0, |pipeline| looking.all(pipeline, &random.with(None), most))?;
         let Some(rows) = rows else { return Ok(Ended::Stopped) };
         write(&self.folder.join(ATTRIBUTION_FILE), &rows)?;
         let measures = pointing_measures(&rows, RESAMPLES, 0);
@@ -150,8 +149,7 @@ impl Looking<'_> {
             let mut known = citations.map(|citation| &citation.document);
             known.any(|document| self.region(*place, document).is_some())
         };
-        let places: Vec<usize> =
-            (0..self.examples.len()).filter(cites_known).take(most).collect();
+        let places: Vec<usize> = (0..self.examples.len()).filter(cites_known).take(most).collect();
         ensure!(!places.is_empty(), "no answer of the run cites a picture with a known region");
         let mut rank = pipeline.rank;
         rank.attributor = Some(random);

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use mmrag_core::{Attribute, Content, Document, EngineError, ImageSource, Part, PatchShares, Prompt};
+use mmrag_core::{
+    Attribute, Content, Document, EngineError, ImageSource, Part, PatchShares, Prompt,
+};
 use mmrag_task::{Reply, labels_in};
 
 use super::{Answered, Ask, Pipeline, Replied};
@@ -49,12 +51,8 @@ impl<'a> Pipeline<'a> {
             )));
         };
         let Some(replied) = &answered.replied else { return Ok(Vec::new()) };
-        let looking = Looking {
-            prompt: self.rank.stage.prompt(&replied.shown.case),
-            engine,
-            replied,
-            told,
-        };
+        let looking =
+            Looking { prompt: self.rank.stage.prompt(&replied.shown.case), engine, replied, told };
         looking.all().map_err(failed)
     }
 }
