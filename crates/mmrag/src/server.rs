@@ -26,6 +26,7 @@ mod pictures;
 mod rerank;
 mod runs;
 mod score;
+mod spans;
 mod sse;
 mod state;
 mod unfold;
@@ -46,6 +47,7 @@ pub(crate) use keys::Keys;
 pub(crate) use limits::Limits;
 pub(crate) use listen::{Address, serve};
 pub(crate) use metrics::Metrics;
+pub(crate) use spans::Spans;
 pub(crate) use state::{App, Shared};
 pub(crate) use worker::Worker;
 

@@ -139,6 +139,7 @@ pub(crate) async fn begin(
     }
     let limits = app.limits;
     let (tell, events) = unbounded_channel();
+    let span = tracing::Span::current();
     let job = in_background(move || {
         let question = question(&asking, &limits)?;
         let top_k = asking.top_k.unwrap_or(TOP_K).clamp(1, limits.top_k);
@@ -151,7 +152,7 @@ pub(crate) async fn begin(
             asking.include.iter().map(|id| included(&from, id)).collect::<Result<_, _>>()?;
         let exclude = asking.exclude.iter().map(DocumentId::new).collect();
         let attribute = asking.attribute;
-        Ok(AskJob { question, from, include, exclude, count, attribute, events: tell })
+        Ok(AskJob { question, from, include, exclude, count, attribute, span, events: tell })
     })
     .await?;
     app.worker.submit(Job::Ask(Box::new(job)))?;

@@ -9,10 +9,12 @@ use mmrag_rag::{Ask, Explanation, Hit, Pipeline, RagError, Retriever};
 use mmrag_task::Case;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::Span;
 
 use crate::server::collections::Store;
 use crate::server::error::ApiError;
 use crate::server::metrics::Metrics;
+use crate::server::spans;
 
 /// A question to answer.
 pub(crate) struct AskJob {
@@ -28,6 +30,8 @@ pub(crate) struct AskJob {
     pub(crate) count: bool,
     /// Whether it is said which parts of the cited pictures the answer rests on.
     pub(crate) attribute: bool,
+    /// The span of the request that asked.
+    pub(crate) span: Span,
     /// Where to tell how it goes.
     pub(crate) events: UnboundedSender<Event>,
 }
@@ -89,15 +93,20 @@ impl AskJob {
 /// Answers all of them.
 pub(crate) fn answer<'a>(pipeline: &Pipeline<'a>, jobs: &'a [AskJob], metrics: &Metrics) {
     let pipeline: &Pipeline<'_> = pipeline;
+    let begun = |name: &'static str| -> Vec<Span> {
+        jobs.iter().map(|job| spans::stage(&job.span, name, jobs.len())).collect()
+    };
     let retrieved: Vec<_> = jobs.iter().map(|job| retrieve(pipeline, job)).collect();
     for (job, retrieved) in jobs.iter().zip(&retrieved) {
         if let Ok(retrieved) = retrieved {
             job.tell(Event::Found(candidates(pipeline, unfiltered(retrieved))));
         }
     }
+    let spans = begun("filter");
     let mut filtered = pipeline.filter_all(retrieved);
-    for (job, filtered) in jobs.iter().zip(&mut filtered) {
+    for ((job, filtered), span) in jobs.iter().zip(&mut filtered).zip(spans) {
         if let Ok(filtered) = filtered {
+            span.record("documents", filtered.kept.len());
             for document in &job.include {
                 filtered.keep_anyway(&document.id);
             }
@@ -105,7 +114,9 @@ pub(crate) fn answer<'a>(pipeline: &Pipeline<'a>, jobs: &'a [AskJob], metrics: &
         }
     }
     let tell = |index: usize, text: &str| jobs[index].tell(Event::Written(text.to_owned()));
+    let spans = begun("rank");
     let answered = pipeline.rank_all_telling(filtered, &tell);
+    drop(spans);
     for (job, answered) in jobs.iter().zip(answered) {
         job.tell(match answered {
             Ok(answered) => match finished(pipeline, job, answered, metrics) {
@@ -118,6 +129,7 @@ pub(crate) fn answer<'a>(pipeline: &Pipeline<'a>, jobs: &'a [AskJob], metrics: &
 }
 
 fn retrieve<'a>(pipeline: &Pipeline<'a>, job: &'a AskJob) -> Result<Retrieved<'a>, RagError> {
+    let span = spans::stage(&job.span, "retrieve", 1);
     let question = &job.question;
     let mut retrieved = match &job.from {
         From::Documents(documents) => {
@@ -140,6 +152,7 @@ fn retrieve<'a>(pipeline: &Pipeline<'a>, job: &'a AskJob) -> Result<Retrieved<'a
             retrieved.hits.push(Hit { document, sources: Vec::new(), origin: None });
         }
     }
+    span.record("documents", retrieved.hits.len());
     Ok(retrieved)
 }
 
@@ -165,8 +178,11 @@ fn finished(
     metrics: &Metrics,
 ) -> Result<Answer, RagError> {
     let trace = trace(pipeline, job, &answered);
-    let attribution =
-        job.attribute.then(|| pipeline.attribute(&answered, Told::default())).transpose()?;
+    let attribution = job.attribute.then(|| {
+        let _span = spans::stage(&job.span, "attribute", 1);
+        pipeline.attribute(&answered, Told::default())
+    });
+    let attribution = attribution.transpose()?;
     let explanation = Explanation { attribution, ..pipeline.explain(answered) };
     metrics.answered(&explanation);
     Ok(Answer { explanation, trace })
