@@ -33,7 +33,7 @@ const SHADES: [&str; 5] = ["··", "░░", "▒▒", "▓▓", "██"];
 /// grid are shown several as one, as dark as the strongest of them.
 pub(crate) fn shown(found: &Attribution) -> String {
     let support = found.support();
-    let most = support.iter().copied().fold(0.0, f32::max);
+    let most = support.iter().copied().fold(0.0, f64::max);
     let [rows, columns] = found.grid;
     let step = rows.max(columns).div_ceil(MOST).max(1);
     let shade = |row: usize, column: usize| {
@@ -41,8 +41,8 @@ pub(crate) fn shown(found: &Attribution) -> String {
         let strongest = ys
             .flat_map(|y| (column..(column + step).min(columns)).map(move |x| y * columns + x))
             .map(|patch| support[patch])
-            .fold(0.0, f32::max);
-        let level = if most > 0.0 { strongest / most * (SHADES.len() - 1) as f32 } else { 0.0 };
+            .fold(0.0, f64::max);
+        let level = if most > 0.0 { strongest / most * (SHADES.len() - 1) as f64 } else { 0.0 };
         SHADES[level.round() as usize]
     };
     let mut lines = vec![format!(

@@ -104,8 +104,11 @@ fn a_server_answers_and_ends_in_good_order_when_it_is_told_to() {
 /// An OpenTelemetry collector that takes what it is sent until the test ends.
 struct Collector {
     address: String,
-    taken: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    taken: Arc<Mutex<Vec<Taken>>>,
 }
+
+/// A request's first line and its body.
+type Taken = (String, Vec<u8>);
 
 impl Collector {
     fn start() -> Self {
@@ -142,7 +145,7 @@ impl Collector {
 }
 
 /// Takes requests of one connection until it ends.
-fn take(stream: TcpStream, kept: &Mutex<Vec<(String, Vec<u8>)>>) {
+fn take(stream: TcpStream, kept: &Mutex<Vec<Taken>>) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut lines: Vec<String> = Vec::new();
@@ -174,7 +177,8 @@ fn spans_of_a_request_go_to_a_collector() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start();
     let mut server = Server::start(&["--otel", &collector.address], folder.path());
-    let asked = json!({ "question": "Where does Toma lie?", "documents": ["Toma lies in Hadedu."] });
+    let asked =
+        json!({ "question": "Where does Toma lie?", "documents": ["Toma lies in Hadedu."] });
     let trace = "0af7651916cd43dd8448eb211c80319c";
     ureq::post(format!("{}/v1/ask", server.address))
         .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
@@ -186,19 +190,22 @@ fn spans_of_a_request_go_to_a_collector() {
     server.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(server.child.wait().unwrap().success(), "{log}");
 
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+    };
+    let trace_id = bytes(trace);
     let spans = collector.spans();
     let named = |name: &str| {
         let found = spans.iter().find(|(_, span)| span.name == name);
         &found.unwrap_or_else(|| panic!("no span is called {name}: {spans:?}")).1
     };
     let request = named("POST /v1/ask");
-    assert_eq!(hex(&request.trace_id), trace);
-    assert_eq!(hex(&request.parent_span_id), "b7ad6b7169203331");
+    assert_eq!(request.trace_id, trace_id);
+    assert_eq!(request.parent_span_id, bytes("b7ad6b7169203331"));
     for stage in ["retrieve", "filter", "rank"] {
         let span = named(stage);
         assert_eq!(span.parent_span_id, request.span_id, "{stage}");
-        assert_eq!(hex(&span.trace_id), trace, "{stage}");
+        assert_eq!(span.trace_id, trace_id, "{stage}");
         assert!(span.end_time_unix_nano > span.start_time_unix_nano, "{stage}");
     }
     assert!(spans.iter().all(|(service, _)| service.contains("\"mmrag\"")), "{spans:?}");
@@ -287,7 +294,7 @@ fn other_addresses_need_keys_and_keys_are_made_once() {
 #[test]
 fn a_remote_engine_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let refused = mmrag(&["serve", "--policy", &address], folder.path());

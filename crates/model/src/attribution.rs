@@ -44,7 +44,7 @@ impl Actor<'_> {
         let teaching = Teaching::new(prompt, reply, asked)?;
         let bare = Forward::untracked(self.adapter());
         let features = self.policy().features(&bare, &teaching.album.images)?;
-        let inputs = features.iter().map(|features| Inputs::of(features));
+        let inputs = features.iter().map(Inputs::of);
         let inputs = inputs.collect::<Result<Vec<_>, ModelError>>()?;
         let features: Vec<VisionFeatures> = inputs.iter().map(Inputs::features).collect();
         let said = self.said(&teaching, &features)?;
@@ -248,7 +248,7 @@ mod tests {
     fn a_picture_shown_twice_has_the_shares_of_both_places() {
         let policy = policy("qwen3_vl_tiny");
         let twice = prompt(&policy, &[10, 10]);
-        let found = policy.with(None).attribution(&twice, &REPLY, &[0..4]).unwrap();
+        let found = policy.with(None).attribution(&twice, &REPLY, &[0..2, 2..4]).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0], found[1]);
     }
@@ -257,7 +257,7 @@ mod tests {
     fn what_is_not_in_the_reply_cannot_be_asked_about() {
         let policy = policy("qwen3_vl_tiny");
         let prompt = prompt(&policy, &[10]);
-        let error = policy.with(None).attribution(&prompt, &REPLY, &[4..9]).unwrap_err();
+        let error = policy.with(None).attribution(&prompt, &REPLY, &[4..6, 7..9]).unwrap_err();
         assert!(error.to_string().contains("no token of the reply"), "{error}");
     }
 }

@@ -271,9 +271,12 @@ fn lines(all: &[PointingMeasures]) -> Vec<String> {
         let PointingMeasures { told, pictures, questions, .. } = measures;
         lines.push(format!("{}: {pictures} pictures of {questions} questions", told.title()));
         lines.extend(measures.all.iter().map(|(_, measure)| row(measure)));
-        for (part, of_it) in measures.by_part.iter() {
+        let parts = measures.by_part.iter();
+        let answers = measures.by_answer.iter();
+        let answers = answers.map(|(name, of_it)| (format!("{name} answers"), of_it));
+        for (slice, of_it) in parts.map(|(name, of_it)| (name.to_owned(), of_it)).chain(answers) {
             let count = of_it.get("hit").map_or(0, |measure| measure.explanations);
-            lines.push(format!("  {part}, {count} questions"));
+            lines.push(format!("  {slice}, {count} questions"));
             lines.extend(of_it.iter().map(|(_, measure)| format!("  {}", row(measure))));
         }
     }

@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_collector_is_named_with_or_without_the_path() {
-        let check = |address: &str, expected: &str| assert_eq!(traces_at(address).unwrap(), expected);
+        let check =
+            |address: &str, expected: &str| assert_eq!(traces_at(address).unwrap(), expected);
         check("http://localhost:4318", "http://localhost:4318/v1/traces");
         check("http://localhost:4318/", "http://localhost:4318/v1/traces");
         check("https://a.b/x/v1/traces", "https://a.b/x/v1/traces");

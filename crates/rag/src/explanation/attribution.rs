@@ -29,7 +29,7 @@ pub struct Attribution {
     pub grid: [usize; 2],
     /// For each patch, row by row, its share: what it adds to what was told, over the sum of all
     /// patches' amounts. Below 0 where it speaks against it; the amounts sum to 1, or are all 0.
-    pub values: Vec<f32>,
+    pub values: Vec<f64>,
 }
 
 /// How an attribution was found out.
@@ -74,15 +74,16 @@ impl Told {
 impl Attribution {
     /// The attribution of a picture from what its patches add.
     pub fn of(label: usize, document: &DocumentId, told: Told, shares: &PatchShares) -> Self {
-        let total: f32 = shares.values.iter().map(|value| value.abs()).sum();
-        let share = |value: &f32| if total > 0.0 { rounded(value / total) } else { 0.0 };
+        let values = shares.values.iter().map(|value| f64::from(*value));
+        let total: f64 = values.clone().map(f64::abs).sum();
+        let share = |value: f64| if total > 0.0 { rounded(value / total) } else { 0.0 };
         Self {
             label,
             document: document.clone(),
             method: Method::GradientTimesInput,
             told,
             grid: [shares.rows, shares.columns],
-            values: shares.values.iter().map(share).collect(),
+            values: values.map(share).collect(),
         }
     }
 
@@ -97,7 +98,7 @@ impl Attribution {
 
     /// The patch that adds most; the first of several. None if no patch adds anything.
     pub fn peak(&self) -> Option<usize> {
-        let most = self.values.iter().copied().fold(0.0, f32::max);
+        let most = self.values.iter().copied().fold(0.0, f64::max);
         if most <= 0.0 {
             return None;
         }
@@ -105,15 +106,15 @@ impl Attribution {
     }
 
     /// The shares of the patches that add something, so that they sum to 1; all 0 if none does.
-    pub fn support(&self) -> Vec<f32> {
-        let total: f32 = self.values.iter().map(|value| value.max(0.0)).sum();
-        let share = |value: &f32| if total > 0.0 { value.max(0.0) / total } else { 0.0 };
+    pub fn support(&self) -> Vec<f64> {
+        let total: f64 = self.values.iter().map(|value| value.max(0.0)).sum();
+        let share = |value: &f64| if total > 0.0 { value.max(0.0) / total } else { 0.0 };
         self.values.iter().map(share).collect()
     }
 }
 
 /// To ten-thousandths: more digits would say nothing.
-fn rounded(value: f32) -> f32 {
+fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

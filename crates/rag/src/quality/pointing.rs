@@ -87,7 +87,7 @@ fn hit(attribution: &Attribution, cover: &[f64]) -> f64 {
 }
 
 fn mass(attribution: &Attribution, cover: &[f64]) -> f64 {
-    attribution.support().iter().zip(cover).map(|(value, cover)| f64::from(*value) * cover).sum()
+    attribution.support().iter().zip(cover).map(|(value, cover)| value * cover).sum()
 }
 
 /// For each patch, the share of it that lies in a region.
@@ -128,6 +128,8 @@ pub struct PointingMeasures {
     pub all: Named<Measure>,
     /// Hit and mass by what stands in the region.
     pub by_part: Named<Named<Measure>>,
+    /// The same by whether the answer is right.
+    pub by_answer: Named<Named<Measure>>,
 }
 
 type Value = fn(&Pointed) -> Option<f64>;
@@ -172,20 +174,24 @@ pub fn pointing_measures(
             .flat_map(|row| row.found.iter().map(move |pointed| (row, pointed)))
             .filter(|(_, pointed)| pointed.attribution.told == told)
             .collect();
-        let mut parts: Vec<&str> = found.iter().map(|(row, _)| &*row.picture.part).collect();
-        parts.sort_unstable();
-        parts.dedup();
-        let by_part = |part: &str| {
-            let of_it = found.iter().filter(|(row, _)| row.picture.part == part);
-            let of_it: Vec<_> = of_it.copied().collect();
-            (part.to_owned(), figures(&of_it, true, resamples, seed))
+        let sliced = |slice: fn(&PointingRow) -> &str| -> Named<Named<Measure>> {
+            let mut names: Vec<&str> = found.iter().map(|(row, _)| slice(row)).collect();
+            names.sort_unstable();
+            names.dedup();
+            let of_slice = |name: &str| {
+                let members: Vec<_> =
+                    found.iter().filter(|(row, _)| slice(row) == name).copied().collect();
+                (name.to_owned(), figures(&members, true, resamples, seed))
+            };
+            names.into_iter().map(of_slice).collect()
         };
         PointingMeasures {
             told,
             pictures: found.len(),
             questions: by_question(&found, |_| Some(0.0)).len(),
             all: figures(&found, false, resamples, seed),
-            by_part: parts.into_iter().map(by_part).collect(),
+            by_part: sliced(|row| &row.picture.part),
+            by_answer: sliced(|row| if row.f1 >= 1.0 { "right" } else { "wrong" }),
         }
     };
     let all = [Told::Answer, Told::Reasoning].map(of_told);
@@ -294,5 +300,7 @@ mod tests {
         check(found[0].all.get("mass_over_uniform").unwrap().figure.value, 0.25);
         assert!(found[0].all.get("hit_random").is_none());
         assert_eq!(found[0].by_part.get("roof").unwrap().get("hit").unwrap().explanations, 2);
+        assert!(found[0].by_answer.get("right").is_some());
+        assert!(found[0].by_answer.get("wrong").is_none());
     }
 }

@@ -154,7 +154,7 @@ impl<'a> Cards<'a> {
             html.push_str(&self.picture_with(source, "picture of the document", Some(found)));
             put!(
                 html,
-                "<p class=\"meta\">Where {} rests on it ({})</p>",
+                "<p class=\"meta\">What helped {} ({})</p>",
                 found.told.title(),
                 found.method.title()
             );

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::explanation::Attribution;
 
 /// How much of the picture is hidden where an attribution is strongest.
-const STRONGEST: f32 = 0.75;
+const STRONGEST: f64 = 0.75;
 
 macro_rules! put {
     ($to:expr, $($part:tt)*) => {
@@ -17,7 +17,7 @@ macro_rules! put {
 /// adds, the less is seen through it, and the strongest has a border.
 pub(super) fn overlay(attribution: &Attribution, [width, height]: [u32; 2]) -> String {
     let support = attribution.support();
-    let most = support.iter().copied().fold(0.0, f32::max);
+    let most = support.iter().copied().fold(0.0, f64::max);
     let label =
         format!("where it rests: {} of {}", attribution.method.title(), attribution.told.title());
     let mut svg =

@@ -77,6 +77,7 @@ pub(super) fn pointing(report: &Report) -> String {
         }
         html.push_str("</tbody></table></div>");
         html.push_str(&slices("In the region stands", &measures.by_part));
+        html.push_str(&slices("The answer is", &measures.by_answer));
     }
     html
 }
