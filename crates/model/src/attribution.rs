@@ -171,6 +171,7 @@ mod tests {
     use mmrag_core::ImageSource;
 
     use super::*;
+    use crate::adapter::{ALL_TARGETS, Adapter, LoraSpec};
     use crate::policy::Policy;
     use crate::weights::{Placement, Precision};
 
@@ -197,6 +198,18 @@ mod tests {
         policy.encode_tokens(&tokens, &pictures).unwrap()
     }
 
+    /// An adapter that changes what is said.
+    fn adapter(policy: &Policy) -> Adapter {
+        let spec = LoraSpec { r: 2, alpha: 4.0, targets: ALL_TARGETS.map(str::to_owned).to_vec() };
+        let adapter = Adapter::new(policy.vlm(), &spec, 1).unwrap();
+        for (_, var) in adapter.vars() {
+            let count = var.elem_count();
+            let values: Vec<f32> = (0..count).map(|at| (at % 7) as f32 * 0.02 - 0.05).collect();
+            var.set(&Tensor::from_vec(values, var.dims(), var.device()).unwrap()).unwrap();
+        }
+        adapter
+    }
+
     /// The features with one patch scaled.
     fn scaled(features: &VisionFeatures, patch: usize, factor: f32) -> VisionFeatures {
         let scale = |level: &Tensor| {
@@ -214,9 +227,12 @@ mod tests {
     #[test]
     fn a_patchs_share_is_what_scaling_its_features_changes() {
         const STEP: f32 = 0.02;
-        for family in ["qwen3_vl_tiny", "qwen2_5_vl_tiny"] {
+        for (family, is_adapted) in
+            [("qwen3_vl_tiny", false), ("qwen3_vl_tiny", true), ("qwen2_5_vl_tiny", false)]
+        {
             let policy = policy(family);
-            let (actor, prompt) = (policy.with(None), prompt(&policy, &[10, 200]));
+            let adapter = is_adapted.then(|| adapter(&policy));
+            let (actor, prompt) = (policy.with(adapter.as_ref()), prompt(&policy, &[10, 200]));
             let asked = [1..2, 3..4];
             let found = actor.attribution(&prompt, &REPLY, &asked).unwrap();
             let teaching = Teaching::new(&prompt, &REPLY, &asked).unwrap();
