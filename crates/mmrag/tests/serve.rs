@@ -252,8 +252,8 @@ fn what_was_acknowledged_is_there_after_a_kill() {
                 .read_to_string()
                 .ok()
         };
-        // In the middle of adding, wherever that is.
-        while !listed("/v1/documents").is_some_and(|text| text.contains("\"3\"")) {
+        // In the middle of adding, wherever that is. Who adds the fifth has been told of four.
+        while !listed("/v1/documents").is_some_and(|text| text.contains("\"4\"")) {
             std::thread::yield_now();
         }
         let id = server.child.id().to_string();
