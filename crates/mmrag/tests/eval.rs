@@ -162,8 +162,8 @@ fn it_is_told_where_pictures_helped() {
     done(at, "ask --replay answer.json");
     refused(
         at,
-        "ask --replay answer.json --attribute --policy http://127.0.0.1:1/v1",
-        2,
-        "cannot be used with",
+        "ask x --attribute --data plain --policy http://127.0.0.1:1/v1",
+        1,
+        "does not show the inside of its model",
     );
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum as _};
 use mmrag_core::{Content, Document, Example, ImageSource, Modality, Question, QuestionId};
 use mmrag_data::Pool;
@@ -76,8 +76,7 @@ pub(crate) struct AskCommand {
         value_name = "TOLD",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "answer",
-        conflicts_with = "policy"
+        default_missing_value = "answer"
     )]
     attribute: Option<ToldName>,
     /// Answer again what a file of --json holds, and say whether all is the same but the timings
@@ -154,6 +153,11 @@ impl AskCommand {
 
     /// The answer, and the cited pictures where they can be shown.
     fn ask(&self, asking: &Replay) -> anyhow::Result<(Asked, Vec<Thumbnail>)> {
+        ensure!(
+            asking.attribute.is_none() || asking.answer.policy.is_none(),
+            "failed to say where pictures helped: the engine behind --policy does not show the \
+             inside of its model; leave --attribute out, or ask a local model"
+        );
         asking.check_weights()?;
         let engine = asking.answer.engine()?;
         let answerer = Answerer::new(&engine, &asking.answer)?;
