@@ -5,6 +5,7 @@
 //! never asynchronous. An image is named here, by a path, by its bytes or by where it lies
 //! in a larger file; who reads and decodes it is somebody else's business.
 
+mod attribute;
 mod document;
 mod engine;
 mod guide;
@@ -13,6 +14,7 @@ mod packed;
 mod prompt;
 mod question;
 
+pub use attribute::{Attribute, PatchShares};
 pub use document::{Content, Document, DocumentId, ImageSource, Modality, Table};
 pub use engine::{Choose, Completion, Embed, EngineError, Finish, Generate, Sampling, Tell};
 pub use guide::Guide;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use mmrag_core::{Choose, Generate, Sampling};
+use mmrag_core::{Attribute, Choose, Generate, Sampling};
 use mmrag_model::{Adapter, Placement, Policy, Precision};
 use mmrag_rag::{
     ConfidenceMap, FilterStage, LabelOrder, Names, OrderBy, Pipeline, RankStage, Retriever,
@@ -300,6 +300,11 @@ impl<'p> Answerer<'p> {
         &self.model_name
     }
 
+    /// Whether it can say which parts of pictures its replies rest on: a remote engine cannot.
+    pub(crate) fn attributes(&self) -> bool {
+        matches!(self.engine, EngineRef::Local(_))
+    }
+
     /// Lends a pipeline over the loaded model. Questions without documents are looked up in
     /// `retriever`.
     pub(crate) fn with_pipeline<R>(
@@ -312,10 +317,12 @@ impl<'p> Answerer<'p> {
             EngineRef::Local(policy) => {
                 let chooser = policy.with(self.filter_adapter.as_ref());
                 let generator = policy.with(self.rank_adapter.as_ref());
-                use_pipeline(&self.pipeline(retriever, top_k, [&chooser, &generator]))
+                let attributor = Some(&generator as &dyn Attribute);
+                let pipeline = self.pipeline(retriever, top_k, [&chooser, &generator], attributor);
+                use_pipeline(&pipeline)
             }
             EngineRef::Other { engine, .. } => {
-                use_pipeline(&self.pipeline(retriever, top_k, [engine, engine]))
+                use_pipeline(&self.pipeline(retriever, top_k, [engine, engine], None))
             }
         }
     }
@@ -326,6 +333,7 @@ impl<'p> Answerer<'p> {
         retriever: Option<&'a dyn Retriever>,
         top_k: usize,
         [chooser, generator]: [&'a dyn GenerateAndChoose; 2],
+        attributor: Option<&'a dyn Attribute>,
     ) -> Pipeline<'a> {
         let filter = self.filter.as_ref().map(|(stage, keep)| FilterStage {
             stage,
@@ -343,6 +351,7 @@ impl<'p> Answerer<'p> {
             rank: RankStage {
                 stage: &self.rank,
                 engine: generator,
+                attributor,
                 sampling: &self.sampling,
                 max_prompt_tokens: self.max_prompt_tokens,
                 constrained: self.constrained,

@@ -11,6 +11,7 @@ use mmrag_task::Case;
 use serde::{Deserialize, Serialize};
 
 use crate::answerer::AnswerArgs;
+use crate::attributing::ToldName;
 use crate::dataset::{DatasetName, SplitName};
 use crate::embedding::Finder;
 
@@ -34,7 +35,12 @@ impl Documents {
         }
     }
 
-    fn get(&self, id: &DocumentId) -> anyhow::Result<Option<Arc<Document>>> {
+    /// The document of this id; none if there is none, or documents come with the question.
+    ///
+    /// # Errors
+    ///
+    /// When the collection cannot be read.
+    pub(crate) fn get(&self, id: &DocumentId) -> anyhow::Result<Option<Arc<Document>>> {
         Ok(match self {
             Self::Collection(finder) => {
                 finder.snapshot.get(id)?.map(|found| Arc::new(found.document))
@@ -85,6 +91,9 @@ pub(crate) struct Replay {
     pub(crate) split: SplitName,
     pub(crate) top_k: usize,
     pub(crate) answer: AnswerArgs,
+    /// Whether it was asked where cited pictures helped, and in telling what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attribute: Option<ToldName>,
     /// Names of the weights that answered.
     pub(crate) weights: serde_json::Value,
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod ablate;
 pub(crate) mod ask;
+pub(crate) mod attribution;
 pub(crate) mod bench;
 pub(crate) mod bench_score;
 pub(crate) mod compare;

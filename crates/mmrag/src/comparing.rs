@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use mmrag_core::{Example, Gold, Question, QuestionId};
-use mmrag_rag::quality::{Measures, measures};
+use mmrag_rag::explanation::Attribution;
+use mmrag_rag::quality::{Measures, PointingRow, measures, pointing_measures};
 use mmrag_rag::report::{Answered, Report, ReportExample, ReportInput, Run, Variant};
 use mmrag_rag::{AnsweredRun, Explanation, Outcome, PairedRuns};
 use serde_json::{Value, json};
 
+use crate::command::attribution::{ATTRIBUTION_FILE, read_rows};
 use crate::command::explain::{QUALITY_FILE, whole_rows};
 use crate::evaluating::RESAMPLES;
 use crate::run_settings::{RunSettings, facts};
@@ -65,6 +67,7 @@ pub(crate) fn report_of_run(named: &NamedRun) -> anyhow::Result<Report> {
         facts: with_statistics(facts(&run.settings)),
         variants: vec![variant(name, run.outcomes.clone())],
         quality: quality(run)?,
+        pointing: pointing_measures(&looked_at(run)?, RESAMPLES, 0),
         settings: run.settings.clone(),
         resamples: RESAMPLES,
         ..ReportInput::default()
@@ -76,6 +79,11 @@ pub(crate) fn report_of_run(named: &NamedRun) -> anyhow::Result<Report> {
 fn quality(run: &AnsweredRun) -> anyhow::Result<Option<Measures>> {
     let rows = whole_rows(&run.folder.join(QUALITY_FILE))?;
     Ok((!rows.is_empty()).then(|| measures(&rows, RESAMPLES, 0)))
+}
+
+/// What was found of where the run's model looked, if it was asked.
+fn looked_at(run: &AnsweredRun) -> anyhow::Result<Vec<PointingRow>> {
+    read_rows(&run.folder.join(ATTRIBUTION_FILE))
 }
 
 /// The report of two runs over the questions that both have: the gains of `after` over `before`.
@@ -147,6 +155,7 @@ pub(crate) fn shown(
 ) -> anyhow::Result<Vec<ReportExample>> {
     let explained = |named: &NamedRun| named.run.explanations().context("failed to read a run");
     let main_said = explained(main)?;
+    let mut looked_at = attributions(&main.run)?;
     let mut other_said: HashMap<QuestionId, (Explanation, Outcome)> = match other {
         None => HashMap::new(),
         Some(other) => explained(other)?
@@ -157,8 +166,9 @@ pub(crate) fn shown(
     };
     let mut examples = documents_of(&main.run, data);
     let mut shown: Vec<ReportExample> = Vec::new();
-    for (explanation, outcome) in main_said.into_iter().zip(&main.run.outcomes) {
+    for (mut explanation, outcome) in main_said.into_iter().zip(&main.run.outcomes) {
         let id = &outcome.question;
+        explanation.attribution = looked_at.remove(id).or(explanation.attribution);
         let example = examples.remove(id).unwrap_or_else(|| without_documents(outcome));
         let variant = main.name.clone();
         let mut answered = vec![Answered { variant, explanation, outcome: outcome.clone() }];
@@ -170,6 +180,16 @@ pub(crate) fn shown(
     shown.sort_by(|a, b| telling(b).total_cmp(&telling(a)));
     shown.truncate(most);
     Ok(shown)
+}
+
+/// Where the run's model looked, by question.
+fn attributions(run: &AnsweredRun) -> anyhow::Result<HashMap<QuestionId, Vec<Attribution>>> {
+    let mut all: HashMap<QuestionId, Vec<Attribution>> = HashMap::new();
+    for row in looked_at(run)? {
+        let found = row.found.into_iter().map(|pointed| pointed.attribution);
+        all.entry(row.question).or_default().extend(found);
+    }
+    Ok(all)
 }
 
 /// How much a reader wants to see a question: what regressed first, then what improved, then what

@@ -7,6 +7,7 @@
 mod ablation;
 mod answerer;
 mod asking;
+mod attributing;
 mod bench;
 mod calibrate;
 mod certificates;
@@ -40,6 +41,7 @@ mod show;
 mod small_model;
 mod stages;
 mod stop;
+mod thumbnail;
 mod training;
 mod weights;
 

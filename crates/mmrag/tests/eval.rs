@@ -8,6 +8,8 @@ use serde_json::Value;
 fn mmrag(folder: &Path, arguments: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mmrag"))
         .current_dir(folder)
+        // As a terminal with colours has it: stdout is none here.
+        .env("COLORTERM", "truecolor")
         .args(arguments.split_whitespace())
         .output()
         .expect("the command starts")
@@ -184,4 +186,52 @@ fn replies_that_are_held_to_their_form_can_all_be_read() {
             assert_eq!(free["candidates"], held["candidates"]);
         }
     }
+}
+
+#[test]
+fn it_is_told_where_pictures_helped() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    done(at, "data make atlas --questions 60 --seed 3 --out plain");
+    done(at, "data make atlas --questions 60 --seed 3 --out atlas --regions");
+    // But for the regions, the files are the same to the byte.
+    for file in std::fs::read_dir(at.join("plain")).unwrap() {
+        let path = file.unwrap().path();
+        let same = at.join("atlas").join(path.file_name().unwrap());
+        if path.is_file() {
+            assert!(std::fs::read(&path).unwrap() == std::fs::read(same).unwrap(), "{path:?}");
+        }
+    }
+    done(at, "eval run --dataset atlas --data plain --split dev --out a --threshold 0.5");
+    refused(at, "eval attribution a", 1, "`mmrag data make atlas --regions`");
+    let told = done(at, "eval attribution a --regions atlas/regions.jsonl --questions 3 --json");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told[0]["told"], &told[0]["questions"]), (&"answer".into(), &3.into()));
+    for figure in ["hit", "mass", "uniform", "centre", "best", "hit_random", "mass_random"] {
+        let value = told[0]["all"][figure]["figure"]["value"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&value), "{figure} {value}");
+    }
+    let rows = std::fs::read_to_string(at.join("a/attribution.jsonl")).unwrap();
+    done(at, "eval report a");
+    let page = std::fs::read_to_string(at.join("a/report.html")).unwrap();
+    assert!(page.contains("Where pictures helped") && page.contains("<div class=\"heat\">"));
+
+    // The question of the first row, asked from the command line: what is piped has no escapes.
+    let row: Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    let qid = row["question"].as_str().unwrap();
+    let ask = format!("ask --dataset atlas --data plain --qid {qid} --threshold 0.5 --attribute");
+    let text = done(at, &ask);
+    assert!(text.contains("looks at  [") && text.contains("██"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let json = done(at, &format!("{ask} --json"));
+    std::fs::write(at.join("answer.json"), &json).unwrap();
+    let asked: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(asked["attribution"][0]["values"], row["found"][0]["attribution"]["values"]);
+    done(at, "ask --replay answer.json");
+    refused(
+        at,
+        "ask x --attribute --data plain --policy http://127.0.0.1:1/v1",
+        1,
+        "does not show the inside of its model",
+    );
 }

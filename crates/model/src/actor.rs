@@ -49,12 +49,14 @@ pub struct Actor<'a> {
 
 /// The pictures of a pack, each once.
 #[derive(Default)]
-struct Album {
-    images: Vec<EncodedImage>,
+pub(crate) struct Album {
+    /// They.
+    pub(crate) images: Vec<EncodedImage>,
 }
 
 impl Album {
-    fn index(&mut self, image: &EncodedImage) -> usize {
+    /// The place of a picture; one that is not in it yet is put at its end.
+    pub(crate) fn index(&mut self, image: &EncodedImage) -> usize {
         let known = self.images.iter().position(|other| other.hash == image.hash);
         known.unwrap_or_else(|| {
             self.images.push(image.clone());
@@ -73,6 +75,11 @@ impl<'a> Actor<'a> {
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         Self { checkpointing, ..self }
+    }
+
+    /// The adapter that is on, if one is.
+    pub(crate) fn adapter(&self) -> Option<&'a Adapter> {
+        self.adapter
     }
 
     /// The policy behind it.
@@ -117,9 +124,8 @@ impl<'a> Actor<'a> {
         let hidden_td = self.hidden(&pass, &pack, &album, None)?;
         let rows = Tensor::new(rows, hidden_td.device())?;
         let drawn_td = hidden_td.index_select(&rows, 0)?;
-        let chunk = (LOGITS / targets.len().max(1)).max(256);
         let head_vd = self.policy.vlm().head(&pass);
-        Ok(logprob_head(&drawn_td, &head_vd, &targets, temperature, chunk)?)
+        Ok(logprob_head(&drawn_td, &head_vd, &targets, temperature, logit_chunk(targets.len()))?)
     }
 
     /// Draws `sampling.n` completions for each prompt.
@@ -506,6 +512,11 @@ impl Writing<'_> {
         }
         pack.push_cached(&segment, seen, self.start + index);
     }
+}
+
+/// Entries of the vocabulary whose logits are made at once for so many tokens.
+pub(crate) fn logit_chunk(tokens: usize) -> usize {
+    (LOGITS / tokens.max(1)).max(256)
 }
 
 /// Clusters of prompts, cut into passes of bounded size.

@@ -3,6 +3,7 @@
 mod actor;
 mod adapter;
 mod adapter_folder;
+mod attribution;
 mod bart;
 mod bpe;
 mod check;

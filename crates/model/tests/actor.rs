@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use mmrag_core::{
-    Choose, Finish, Generate, Guide, ImageSource, Message, Part, Prompt, Role, Sampling,
+    Attribute, Choose, Completion, Finish, Generate, Guide, ImageSource, Message, Part, Prompt,
+    Role, Sampling,
 };
 use mmrag_model::{
     ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraLayer, LoraSpec, Placement, Policy, Precision,
@@ -184,6 +185,43 @@ fn check_sampled_with(policy: &Policy) {
             })
             .collect();
         assert_close("each group alone", &alone, &sampled);
+    }
+}
+
+/// What is asked of two parts of a reply is, added up, what is asked of both: every token of the
+/// text is in one part and in one alone.
+#[test]
+fn where_pictures_helped_adds_up_over_the_parts_of_a_reply() {
+    for family in FAMILIES {
+        let policy = policy(family);
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let (prompt, adapter) = (prompt(&mut rng, &[], 2), adapter(&policy, 2));
+        let text = "red two windows<answer>Yes</answer>";
+        let completion = Completion {
+            text: text.into(),
+            tokens: policy.encode_reply(text).unwrap(),
+            sampled_logprobs: vec![],
+            finish: Finish::Stop,
+        };
+        let (start, end) = (text.find("Yes").unwrap(), text.find("</").unwrap());
+        for adapter in [None, Some(&adapter)] {
+            let actor = policy.with(adapter);
+            let of = |spans: &[std::ops::Range<usize>]| -> Vec<f32> {
+                let found = actor.attribute(&prompt, &completion, spans).unwrap();
+                assert_eq!(found.len(), 2);
+                found.into_iter().flat_map(|shares| shares.values).collect()
+            };
+            let (before, answer, after) =
+                (of(&[0..5, 5..start]), of(&[start..end, end..end]), of(&[end..end + 1, end..99]));
+            let whole = of(&[0..start, start..99]);
+            assert!(answer.iter().any(|share| share.abs() > 1e-4), "{answer:?}");
+            for (at, whole) in whole.iter().enumerate() {
+                let parts = before[at] + answer[at] + after[at];
+                assert!((parts - whole).abs() < 1e-4, "{family}: {parts} and {whole}");
+            }
+            let nothing = actor.attribute(&prompt, &completion, &[]).unwrap_err().to_string();
+            assert!(nothing.contains("no token of the reply"), "{nothing}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The explanation: one object for an answered question, read by the command line, the server, the
 //! page, trace files and evaluation alike.
 
+mod attribution;
 mod confidence;
 mod quote;
 mod reasoning;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::retriever::SourceRank;
 
+pub use attribution::{Attribution, Method, Told};
 pub use confidence::{ConfidenceMap, answer_confidence};
 pub use quote::{Quote, find_quote};
 pub use reasoning::{ReasoningStep, reasoning_steps, sentences};
@@ -49,6 +51,10 @@ pub struct Explanation {
     /// Present if the answer is not what the policy replied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// For each picture that is cited, which parts of it the policy rested on. Absent if it was not
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<Vec<Attribution>>,
     /// How long each part took.
     pub timings_ms: Timings,
 }

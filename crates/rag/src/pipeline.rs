@@ -3,6 +3,7 @@
 //! Many questions go through each arrow together, because engines are much faster on many prompts
 //! at once; what a question gets does not depend on what else is in the batch.
 
+mod attribute;
 mod explain;
 mod filter;
 mod opinion;
@@ -11,7 +12,9 @@ mod rank;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mmrag_core::{Choose, Document, DocumentId, Generate, Question, Sampling};
+use mmrag_core::{
+    Attribute, Choose, Completion, Document, DocumentId, Generate, Question, Sampling,
+};
 use mmrag_task::{GrammarError, Reply, Stage};
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +79,8 @@ pub struct RankStage<'a> {
     pub stage: &'a Stage,
     /// Whom it asks.
     pub engine: &'a dyn Generate,
+    /// Who says which parts of pictures a reply rests on. None: nobody can.
+    pub attributor: Option<&'a dyn Attribute>,
     /// How the reply is drawn. `n` is taken as 1, and `seed` as the pipeline's.
     pub sampling: &'a Sampling,
     /// A prompt with more tokens loses whole documents until it fits.
@@ -200,7 +205,7 @@ pub struct Replied {
     /// The documents as they were labelled.
     pub shown: Shown,
     /// What the policy wrote.
-    pub text: String,
+    pub completion: Completion,
     /// What it says, if it can be read.
     pub reply: Result<Reply, GrammarError>,
     /// The mean probability of the answer's tokens, where the engine tells.

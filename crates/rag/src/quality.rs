@@ -7,6 +7,7 @@
 
 mod agreement;
 mod measures;
+mod pointing;
 mod probe;
 
 use std::collections::BTreeSet;
@@ -20,6 +21,7 @@ use crate::explanation::Explanation;
 use crate::pipeline::RankStage;
 
 pub use measures::{Measure, Measures, measures};
+pub use pointing::{Picture, Pointed, PointingMeasures, PointingRow, pointing_measures};
 
 /// Shares of the reasoning that are kept where it is cut off, by steps.
 pub const THINK_SHARES: [f64; 4] = [0.0, 0.25, 0.5, 0.75];

@@ -12,6 +12,7 @@ mod documents;
 mod examples;
 mod figures;
 mod filters;
+mod heat;
 mod html;
 mod markup;
 mod named;
@@ -25,7 +26,7 @@ use serde::Serialize;
 
 use crate::error::RagError;
 use crate::evaluation::{Metric, Outcome, Slicing};
-use crate::quality::Measures;
+use crate::quality::{Measures, PointingMeasures};
 use crate::statistics::{Interval, Resamples};
 
 pub use changes::Change;
@@ -51,6 +52,8 @@ pub struct ReportInput {
     pub strengths: Vec<Strengths>,
     /// What was found of the explanations, if it was asked about them.
     pub quality: Option<Measures>,
+    /// Whether attributions point where they should, if it is known.
+    pub pointing: Vec<PointingMeasures>,
     /// The settings as resolved.
     pub settings: serde_json::Value,
     /// How long parts took, if that is to be told.
@@ -154,6 +157,9 @@ pub struct Report {
     /// What was found of the explanations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Measures>,
+    /// Whether attributions point where they should.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pointing: Vec<PointingMeasures>,
     /// The settings as resolved.
     pub settings: serde_json::Value,
     /// How long parts took.
@@ -310,6 +316,7 @@ impl Report {
             curves: input.curves,
             strengths: input.strengths,
             quality: input.quality,
+            pointing: input.pointing,
             settings: input.settings,
             timings: input.timings,
         })

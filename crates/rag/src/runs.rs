@@ -132,6 +132,7 @@ mod tests {
             index_version: "0".into(),
             seed: u64::MAX,
             fallback: None,
+            attribution: None,
             timings_ms: Timings::default(),
         }
     }

@@ -120,7 +120,8 @@ impl Key {
         }
     }
 
-    fn canvas(self, world: World) -> Option<Canvas> {
+    /// The picture; none of a text or table.
+    pub(crate) fn canvas(self, world: World) -> Option<Canvas> {
         if !self.is_picture() {
             return None;
         }

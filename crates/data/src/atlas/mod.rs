@@ -15,6 +15,7 @@ mod kinds;
 mod lists;
 mod names;
 mod picture;
+mod regions;
 mod relations;
 mod scene;
 mod single;
@@ -37,6 +38,7 @@ pub use freeze::{FROZEN, FROZEN_HASH, FROZEN_SEED, frozen_hash};
 pub use kinds::Kind;
 pub use names::{NameSplit, SYLLABLES};
 pub use picture::SIDE;
+pub use regions::{regions, write_regions};
 pub use world::{COLOURS, GOODS, HOMES, SHAPES, STOCKS, WALLS};
 pub use write::{Counts, Summary, write};
 

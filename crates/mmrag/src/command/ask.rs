@@ -1,10 +1,12 @@
 //! `mmrag ask`: one question, answered and explained.
 
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum as _};
-use mmrag_core::{Example, ImageSource, Question, QuestionId};
+use mmrag_core::{Content, Document, Example, ImageSource, Modality, Question, QuestionId};
 use mmrag_data::Pool;
 use mmrag_rag::{Ask, Collection, Explanation, Index, verify};
 
@@ -12,15 +14,18 @@ use super::Ended;
 use super::index::PLACE;
 use crate::answerer::{AnswerArgs, Answerer};
 use crate::asking::{Asked, Documents, Replay, why_not};
+use crate::attributing::ToldName;
 use crate::dataset::{self, DatasetName, SplitName};
 use crate::embedding::Finder;
-use crate::{output, show};
+use crate::thumbnail::Way;
+use crate::{attributing, output, show};
 
 const EXAMPLES: &str = "Examples:
   mmrag ask \"What is Olm known for?\" --index notes.index --explain
   mmrag ask \"Whose flag is this?\" --image flag.png --index notes.index --verify
   mmrag ask \"Who is mayor of Olm?\" --index notes.index --why-not towns.md
   mmrag ask \"Who is mayor of Olm?\" --index notes.index --json > answer.json
+  mmrag ask \"What colour is the tower?\" --index photos.index --attribute
   mmrag ask --replay answer.json
   mmrag ask --dataset atlas --data atlas --split test --qid Q --explain";
 
@@ -57,23 +62,44 @@ pub(crate) struct AskCommand {
     /// How many documents to find for a question of your own
     #[arg(long, value_name = "K", default_value_t = 12)]
     top_k: usize,
-    /// Show every document that was seen, and what became of it
-    #[arg(long)]
-    explain: bool,
     /// Say what became of this document: its id, or a part of its id or title
     #[arg(long, value_name = "DOC")]
     why_not: Vec<String>,
     /// Ask again without the cited documents, and without as many others
     #[arg(long)]
     verify: bool,
-    /// Print the whole explanation as JSON
-    #[arg(long, conflicts_with = "explain")]
-    json: bool,
+    /// Say which parts of the cited pictures the reply rests on: in telling the answer, or in the
+    /// reasoning about each picture; a local model can, an engine behind --policy cannot
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TOLD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "answer"
+    )]
+    attribute: Option<ToldName>,
     /// Answer again what a file of --json holds, and say whether all is the same but the timings
     #[arg(long, value_name = "FILE", conflicts_with_all = ["index", "data", "image"])]
     replay: Option<PathBuf>,
     #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
     answer: AnswerArgs,
+}
+
+/// In which form the answer is told.
+#[derive(Args)]
+struct FormArgs {
+    /// Show every document that was seen, and what became of it
+    #[arg(long)]
+    explain: bool,
+    /// Print the whole explanation as JSON
+    #[arg(long, conflicts_with = "explain")]
+    json: bool,
+    /// Show no pictures; they are shown where stdout is a terminal that is known to show them
+    #[arg(long)]
+    no_thumbnails: bool,
 }
 
 impl AskCommand {
@@ -85,13 +111,14 @@ impl AskCommand {
     /// --replay, when the answer is another one.
     pub(crate) fn run(&self) -> anyhow::Result<Ended> {
         let Some(file) = &self.replay else {
-            self.print(&self.ask(&self.asking()?)?)?;
+            let (asked, pictures) = self.ask(&self.asking()?)?;
+            self.print(&asked, &pictures)?;
             return Ok(Ended::Done);
         };
         let before = Asked::read(file)?;
         let asking = before.replay.clone();
-        let now = self.ask(&asking)?;
-        self.print(&now)?;
+        let (now, pictures) = self.ask(&asking)?;
+        self.print(&now, &pictures)?;
         now.check_same(&before)?;
         eprintln!("the same as in {}, timings aside", file.display());
         Ok(Ended::Done)
@@ -119,11 +146,18 @@ impl AskCommand {
             split: self.split,
             top_k: self.top_k,
             answer: self.answer.clone(),
+            attribute: self.attribute,
             weights: self.answer.weights()?,
         })
     }
 
-    fn ask(&self, asking: &Replay) -> anyhow::Result<Asked> {
+    /// The answer, and the cited pictures where they can be shown.
+    fn ask(&self, asking: &Replay) -> anyhow::Result<(Asked, Vec<Thumbnail>)> {
+        ensure!(
+            asking.attribute.is_none() || asking.answer.policy.is_none(),
+            "failed to say where pictures helped: the engine behind --policy does not show the \
+             inside of its model; leave --attribute out, or ask a local model"
+        );
         asking.check_weights()?;
         let engine = asking.answer.engine()?;
         let answerer = Answerer::new(&engine, &asking.answer)?;
@@ -136,23 +170,60 @@ impl AskCommand {
         let ask = Ask { question: &question, candidates };
         documents.with_retriever(|retriever| {
             answerer.with_pipeline(retriever, asking.top_k, |pipeline| {
-                let explanation =
-                    pipeline.answer(&question, candidates).context("failed to answer")?;
+                let explanation = match asking.attribute {
+                    Some(told) => pipeline.answer_attributing(&ask, told.into()),
+                    None => pipeline.answer(&question, candidates),
+                };
+                let explanation = explanation.context("failed to answer")?;
                 let verification = self.verify.then(|| verify(pipeline, &ask, &explanation));
                 let verification = verification.transpose().context("failed to ask again")?;
                 let why =
                     |named: &String| why_not(pipeline, &documents, &question, &explanation, named);
                 let why_not = self.why_not.iter().map(why).collect::<anyhow::Result<Vec<_>>>()?;
-                Ok(Asked { explanation, verification, why_not, replay: asking.clone() })
+                let candidates = candidates.unwrap_or_default();
+                let pictures = self.thumbnails(&explanation, candidates, &documents)?;
+                let replay = asking.clone();
+                Ok((Asked { explanation, verification, why_not, replay }, pictures))
             })
         })
     }
 
-    fn print(&self, asked: &Asked) -> anyhow::Result<()> {
-        if self.json {
+    /// The cited pictures as the terminal shows them; none where it does not, or was told not to.
+    fn thumbnails(
+        &self,
+        explanation: &Explanation,
+        candidates: &[Arc<Document>],
+        documents: &Documents,
+    ) -> anyhow::Result<Vec<Thumbnail>> {
+        let is_shown = !self.form.json && !self.form.no_thumbnails && io::stdout().is_terminal();
+        let way = is_shown.then(|| Way::of(|name| std::env::var(name).ok())).flatten();
+        let Some(way) = way else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for citation in explanation.citations.iter().filter(|c| c.modality == Modality::Image) {
+            let given = candidates.iter().find(|document| document.id == citation.document);
+            let document = match given {
+                Some(document) => Some(Arc::clone(document)),
+                None => documents.get(&citation.document)?,
+            };
+            let Some(Content::Image(picture)) = document.as_ref().map(|d| &d.content) else {
+                continue;
+            };
+            found.extend(way.show(picture).map(|text| Thumbnail { label: citation.label, text }));
+        }
+        Ok(found)
+    }
+
+    fn print(&self, asked: &Asked, pictures: &[Thumbnail]) -> anyhow::Result<()> {
+        if self.form.json {
             return output::json(asked);
         }
-        output::line(&show::explanation(&asked.explanation, self.explain))?;
+        output::line(&show::explanation(&asked.explanation, self.form.explain))?;
+        for Thumbnail { label, text } in pictures {
+            output::line(&format!("picture   [{label}]\n{text}"))?;
+        }
+        for found in asked.explanation.attribution.iter().flatten() {
+            output::line(&attributing::shown(found))?;
+        }
         if let Some(verification) = &asked.verification {
             output::line(&show::verification(verification))?;
         }
@@ -164,7 +235,7 @@ impl AskCommand {
     }
 
     fn advise(&self, explanation: &Explanation) {
-        if self.explain || !self.why_not.is_empty() {
+        if self.form.explain || !self.why_not.is_empty() {
             return;
         }
         if let Some(id) = &self.qid {
@@ -178,6 +249,14 @@ impl AskCommand {
             );
         }
     }
+}
+
+/// A cited picture as the terminal shows it.
+struct Thumbnail {
+    /// The citation's label.
+    label: usize,
+    /// What the terminal is sent.
+    text: String,
 }
 
 /// What is searched, and the question of the data set if it is one of its own.

@@ -54,6 +54,9 @@ pub(crate) struct AtlasCommand {
     /// The folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Write regions.jsonl too: where in its pictures stands what each question asks for
+    #[arg(long)]
+    regions: bool,
 }
 
 /// Counts what a data set's files hold.
@@ -130,6 +133,10 @@ impl AtlasCommand {
         );
         atlas::write(&self.out, counts, self.seed)
             .with_context(|| format!("failed to make the atlas in {}", self.out.display()))?;
+        if self.regions {
+            atlas::write_regions(&self.out, counts, self.seed)
+                .context("failed to write where things stand in the pictures")?;
+        }
         output::line(&self.out.display().to_string())?;
         Ok(())
     }

@@ -9,6 +9,7 @@ use mmrag_rag::report::write_report;
 use mmrag_rag::{Index, Retriever};
 
 use super::Ended;
+use super::attribution::AttributionCommand;
 use super::compare::CompareCommand;
 use super::curve::CurveCommand;
 use super::explain::ExplainCommand;
@@ -40,6 +41,8 @@ pub(crate) enum EvalCommand {
     Curve(CurveCommand),
     /// Ask again with other documents and other reasoning: how good are a run's explanations?
     Explain(ExplainCommand),
+    /// Of pictures of which it is known where the answer stands: does a run's model look there?
+    Attribution(AttributionCommand),
     /// Write the page of a run: figures, plots, and every question to open
     Report(ReportCommand),
     /// Say how often one of several drawn replies is right: is there anything to reinforce?
@@ -96,6 +99,7 @@ impl EvalCommand {
             Self::Gate(command) => command.run(),
             Self::Curve(command) => command.run(),
             Self::Explain(command) => command.run(),
+            Self::Attribution(command) => command.run(),
             Self::Report(command) => command.run(),
             Self::Pass(command) => command.run(),
             Self::Score(command) => command.run(),

@@ -10,7 +10,9 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use mmrag_data::Pool;
 use mmrag_rag::{Collection, LaneInfo};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use super::Ended;
 use crate::answerer::AnswerArgs;
@@ -19,7 +21,7 @@ use crate::embedding::{self, Loaded};
 use crate::output;
 use crate::server::{
     Address, App, Collections, DiskStore, Embedders, Feedback, Guard, History, Keys, Limits,
-    MemoryStore, Metrics, Store, Turns, Worker, serve,
+    MemoryStore, Metrics, Spans, Store, Turns, Worker, serve,
 };
 
 /// A document is kept from this probability up, if neither model nor user says.
@@ -118,6 +120,10 @@ struct Serving {
     /// Answer so many waiting requests together
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
+    /// Send spans to this OpenTelemetry collector, by OTLP over HTTP, as http://localhost:4318; if
+    /// absent, to the one that OTEL_EXPORTER_OTLP_ENDPOINT names, and to none if it names none
+    #[arg(long, value_name = "URL")]
+    otel: Option<String>,
     /// The form of the log on stderr; what it says is set by RUST_LOG
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
@@ -163,7 +169,8 @@ impl NewKey {
 
 impl Serving {
     fn run(&self) -> anyhow::Result<()> {
-        log(self.log);
+        let spans = Spans::start(self.otel.as_deref())?;
+        log(self.log, spans.as_ref());
         let limits = self.limits()?;
         let guard = match &self.api_keys {
             Some(path) => Guard::Keys(Keys::read(path)?),
@@ -190,7 +197,11 @@ impl Serving {
             reading: Turns::new(self.queue),
             runs: self.runs.clone(),
         };
-        serve(app, thread, Address { host: self.host, port: self.port }, greet)
+        let served = serve(app, thread, Address { host: self.host, port: self.port }, greet);
+        if let Some(spans) = spans {
+            spans.end();
+        }
+        served
     }
 
     fn limits(&self) -> anyhow::Result<Limits> {
@@ -293,16 +304,17 @@ fn greet(at: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log(form: LogForm) {
+fn log(form: LogForm, spans: Option<&Spans>) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,mmrag=info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    // A second start in one process would be a bug of ours; the first log then stays.
-    let _ = match form {
-        LogForm::Text => log.try_init(),
-        LogForm::Json => log.json().flatten_event(true).try_init(),
+    let log = match form {
+        LogForm::Text => log.boxed(),
+        LogForm::Json => log.json().flatten_event(true).boxed(),
     };
+    let told = tracing_subscriber::registry().with(log.with_filter(filter));
+    // A second start in one process would be a bug of ours; the first log then stays.
+    let _ = told.with(spans.map(Spans::layer)).try_init();
 }

@@ -59,6 +59,9 @@ pub(crate) struct Asking {
     /// Whether to tell prompts and raw replies too.
     #[serde(default)]
     pub(crate) trace: bool,
+    /// Whether to say which parts of the cited pictures the answer rests on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) attribute: bool,
 }
 
 /// A question on its way: where its events come, and which collection it is answered from.
@@ -128,8 +131,15 @@ pub(crate) async fn begin(
         let (name, store) = app.collections.find(access, asking.collection.as_deref())?;
         (Some(name), Some(store))
     };
+    if asking.attribute && !app.worker.attributes {
+        return Err(ApiError::not_offered(
+            "this server asks an engine that does not show the inside of its model: `attribute` \
+             takes a server with a local model",
+        ));
+    }
     let limits = app.limits;
     let (tell, events) = unbounded_channel();
+    let span = tracing::Span::current();
     let job = in_background(move || {
         let question = question(&asking, &limits)?;
         let top_k = asking.top_k.unwrap_or(TOP_K).clamp(1, limits.top_k);
@@ -141,7 +151,8 @@ pub(crate) async fn begin(
         let include =
             asking.include.iter().map(|id| included(&from, id)).collect::<Result<_, _>>()?;
         let exclude = asking.exclude.iter().map(DocumentId::new).collect();
-        Ok(AskJob { question, from, include, exclude, count, events: tell })
+        let attribute = asking.attribute;
+        Ok(AskJob { question, from, include, exclude, count, attribute, span, events: tell })
     })
     .await?;
     app.worker.submit(Job::Ask(Box::new(job)))?;

@@ -13,7 +13,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use tracing::Instrument as _;
 
+use super::spans;
 use super::state::Shared;
 
 const SECONDS: [f64; 14] =
@@ -165,9 +167,11 @@ pub(crate) async fn measure(State(app): State<Shared>, request: Request, next: N
     let metrics = &app.metrics;
     metrics.in_flight.inc();
     let start = Instant::now();
-    let response = next.run(request).await;
+    let span = spans::request(&method, &path, request.headers());
+    let response = next.run(request).instrument(span.clone()).await;
     metrics.in_flight.dec();
     let (status, took) = (response.status(), start.elapsed());
+    span.record("http.response.status_code", status.as_u16());
     metrics.requests.with_label_values(&[method.as_str(), &path, status.as_str()]).inc();
     metrics.seconds.with_label_values(&[method.as_str(), &path]).observe(took.as_secs_f64());
     tracing::info!(method, path, status = status.as_u16(), ms = took.as_millis() as u64, "request");

@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     metrics: Arc<Metrics>,
     /// What answers.
     pub(crate) model: String,
+    /// Whether it can say which parts of pictures its replies rest on.
+    pub(crate) attributes: bool,
 }
 
 impl Worker {
@@ -71,15 +73,15 @@ impl Worker {
                 Ok(answerer) => answerer,
                 Err(error) => return drop(told.send(Err(error))),
             };
-            let _ = told.send(Ok(answerer.model_name().to_owned()));
+            let _ = told.send(Ok((answerer.model_name().to_owned(), answerer.attributes())));
             run(&answerer, waiting, limits, &counted);
         };
         let thread = std::thread::Builder::new()
             .name("worker".to_owned())
             .spawn(work)
             .context("failed to start the worker")?;
-        let model = ready.recv().context("the worker ended before it began")??;
-        Ok((Self { jobs, metrics, model }, thread))
+        let (model, attributes) = ready.recv().context("the worker ended before it began")??;
+        Ok((Self { jobs, metrics, model, attributes }, thread))
     }
 
     /// Hands a job over.

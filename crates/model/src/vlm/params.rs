@@ -18,6 +18,8 @@ use crate::weights::{Placement, Precision, Weights};
 pub enum Grad {
     /// None: nothing is kept.
     None,
+    /// No weight, but what comes in as a variable: the features of pictures.
+    Inputs,
     /// Those of the adapter.
     Adapter,
     /// Those of the model itself.
@@ -85,7 +87,7 @@ impl<'a> Forward<'a> {
     pub(super) fn weight(&self, param: &Param) -> Tensor {
         match self.grad {
             Grad::Full => param.var.as_tensor().clone(),
-            Grad::None | Grad::Adapter => param.var.as_detached_tensor(),
+            Grad::None | Grad::Inputs | Grad::Adapter => param.var.as_detached_tensor(),
         }
     }
 

@@ -73,6 +73,7 @@ impl Pipeline<'_> {
             index_version: retrieved.index_version.clone(),
             seed: self.seed,
             fallback: said.fallback,
+            attribution: None,
             timings_ms: Timings { retrieve, filter, rank, total: retrieve + filter + rank },
         }
     }
@@ -105,7 +106,7 @@ fn said(replied: &Replied, kept: &[usize]) -> Said {
         fallback: Some(Fallback {
             kind: FallbackKind::Unparsable,
             why,
-            reply: Some(replied.text.clone()),
+            reply: Some(replied.completion.text.clone()),
         }),
     };
     let reply = match &replied.reply {

@@ -221,7 +221,7 @@ impl RankStage<'_> {
             Ok(_) => answer_confidence(self.engine, &completion),
             Err(_) => None,
         };
-        Replied { shown, text: completion.text, reply, confidence }
+        Replied { shown, completion, reply, confidence }
     }
 }
 

@@ -8,7 +8,7 @@ use super::examples::{Answered, ReportExample};
 use super::markup::{escaped, percent};
 use super::picture::img;
 use super::plot::bar;
-use crate::explanation::{Candidate, DroppedAt};
+use crate::explanation::{Attribution, Candidate, DroppedAt};
 
 /// How much of a text is shown.
 const SHOWN_CHARS: usize = 420;
@@ -138,19 +138,47 @@ impl<'a> Cards<'a> {
         match found.map(|document: &std::sync::Arc<Document>| &document.content) {
             None => String::new(),
             Some(Content::Text(text)) => format!("<p class=\"text\">{}</p>", escaped(&cut(text))),
-            Some(Content::Image(source)) => self.picture(source, "picture of the document"),
+            Some(Content::Image(source)) => self.looked_at(source, id),
             Some(Content::Table(table)) => rows(table),
         }
     }
 
+    /// A picture once for each way in which it is known where the first answer rests on it, or once
+    /// as it is.
+    fn looked_at(&mut self, source: &ImageSource, id: &DocumentId) -> String {
+        let main = self.shown.answered.first().map(|answered| &answered.explanation);
+        let known = main.and_then(|explanation| explanation.attribution.as_deref());
+        let known = known.into_iter().flatten().filter(|found| found.document == *id);
+        let mut html = String::new();
+        for found in known {
+            html.push_str(&self.picture_with(source, "picture of the document", Some(found)));
+            put!(
+                html,
+                "<p class=\"meta\">What helped {} ({})</p>",
+                found.told.title(),
+                found.method.title()
+            );
+        }
+        if html.is_empty() { self.picture(source, "picture of the document") } else { html }
+    }
+
     /// A picture, or a word on why it is not shown.
     pub(super) fn picture(&mut self, source: &ImageSource, alt: &str) -> String {
+        self.picture_with(source, alt, None)
+    }
+
+    fn picture_with(
+        &mut self,
+        source: &ImageSource,
+        alt: &str,
+        over: Option<&Attribution>,
+    ) -> String {
         self.pictures += 1;
         let missing = |why: &str| format!("<p class=\"meta\">(the picture {why})</p>");
         if self.pictures > MOST_PICTURES {
             return missing("is left out, to keep the page small");
         }
-        img(source, alt).unwrap_or_else(|| missing("cannot be shown"))
+        img(source, alt, over).unwrap_or_else(|| missing("cannot be shown"))
     }
 }
 

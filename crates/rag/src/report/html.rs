@@ -83,6 +83,7 @@ fn sections(report: &Report, examples: &[ReportExample]) -> Vec<Section> {
             given(!report.reliability.is_empty(), &|| sections::reliability(report)),
         ),
         section("Quality of explanations", QUALITY, probed::quality(report)),
+        section("Where pictures helped", POINTING, probed::pointing(report)),
         section(
             "Questions",
             QUESTIONS,
@@ -101,6 +102,7 @@ const FAILURES: &str =
 const CONFIDENCE: &str = "Share of right answers over the confidence told. On the dashed line the confidence holds; a dot\u{2019}s area is its share of the answers. Below: how many answers are wrong if only the most confident are given.";
 const STRENGTHS: &str = "Each metric over the strength, from documents as they are at 0; lines upright are 95 % intervals.";
 const QUALITY: &str = "Found by asking again with other documents or other reasoning. An answer rests on what it cites if it changes without the cited documents and not without as many others; it follows its sources if an edited document changes it; it needs its reasoning if it changes when that is cut off.";
+const POINTING: &str = "Of cited pictures of which it is known where the asked-for thing stands: the share of the strongest patch that lies there, and the share of the attribution that does, as means over questions with 95 % intervals. An even attribution has as much there as the region is large. With random weights, told the same replies, an attribution should find no more than that.";
 const QUESTIONS: &str = "Each opens to the answer with its reasoning, the documents in the order given with the filter\u{2019}s probabilities, and the rejected ones with the reasons. Labels in the reasoning lead to their documents.";
 
 fn lead(report: &Report) -> String {

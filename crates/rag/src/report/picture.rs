@@ -8,6 +8,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageReader, Limits};
 use mmrag_core::ImageSource;
 
+use super::heat::overlay;
+use crate::explanation::Attribution;
 use crate::picture::picture_bytes;
 
 /// The longer side of a thumbnail, in pixels.
@@ -21,8 +23,8 @@ const QUALITY: u8 = 78;
 /// What decoding a picture may take.
 const DECODED_BYTES: u64 = 256 << 20;
 
-/// A picture as an `img` element; none if it cannot be read.
-pub(super) fn img(source: &ImageSource, alt: &str) -> Option<String> {
+/// A picture as an `img` element, with what is drawn over it; none if it cannot be read.
+pub(super) fn img(source: &ImageSource, alt: &str, over: Option<&Attribution>) -> Option<String> {
     let bytes = picture_bytes(source)?.into_owned();
     let kind = kind(&bytes)?;
     let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().ok()?;
@@ -37,10 +39,13 @@ pub(super) fn img(source: &ImageSource, alt: &str) -> Option<String> {
         ("image/jpeg", thumbnail(&picture)?)
     };
     let class = if longer <= TINY_SIDE { " class=\"tiny\"" } else { "" };
-    Some(format!(
+    let shown = format!(
         "<img{class} src=\"data:{kind};base64,{}\" alt=\"{alt}\" loading=\"lazy\">",
         STANDARD.encode(&bytes)
-    ))
+    );
+    let Some(attribution) = over else { return Some(shown) };
+    let drawn = overlay(attribution, [picture.width(), picture.height()]);
+    Some(format!("<div class=\"heat\">{shown}{drawn}</div>"))
 }
 
 fn thumbnail(picture: &DynamicImage) -> Option<Vec<u8>> {
@@ -69,7 +74,7 @@ mod tests {
     use super::*;
 
     fn of(bytes: &[u8]) -> Option<String> {
-        img(&ImageSource::Bytes(bytes.into()), "a picture")
+        img(&ImageSource::Bytes(bytes.into()), "a picture", None)
     }
 
     fn png(side: u32) -> Vec<u8> {
@@ -94,6 +99,6 @@ mod tests {
     fn only_pictures_are_shown() {
         assert_eq!(of(b"<svg onload=x>"), None);
         assert_eq!(of(b"\x89PNG torn"), None);
-        assert_eq!(img(&ImageSource::Path("missing.png".into()), "x"), None);
+        assert_eq!(img(&ImageSource::Path("missing.png".into()), "x", None), None);
     }
 }

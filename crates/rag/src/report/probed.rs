@@ -6,7 +6,7 @@ use super::markup::{escaped, percent};
 use super::plot;
 use super::{Named, Report};
 use crate::evaluation::Metric;
-use crate::quality::{Measure, THINK_SHARES};
+use crate::quality::{Measure, PointingMeasures, THINK_SHARES};
 
 /// What is drawn over the strength.
 const DRAWN: [Metric; 4] =
@@ -58,6 +58,28 @@ pub(super) fn quality(report: &Report) -> String {
     html.push_str(&cut_reasoning(&measures.all));
     html.push_str(&slices("Gold documents", &measures.by_modality));
     html + &slices("Documents needed", &measures.by_documents)
+}
+
+/// The figures of attributions, for each part of the reply that was asked about.
+pub(super) fn pointing(report: &Report) -> String {
+    let mut html = String::new();
+    for measures in &report.pointing {
+        let PointingMeasures { told, pictures, questions, .. } = measures;
+        put!(
+            html,
+            "<h3>Asked of {}</h3><p class=\"meta\">{pictures} pictures of {questions} questions</p>",
+            told.title()
+        );
+        html.push_str("<div class=\"scroll\"><table><tbody>");
+        for (name, measure) in measures.all.iter() {
+            put!(html, "<tr><th class=\"row\">{}</th>", escaped(&measure.title));
+            put!(html, "{}</tr>", cell(name, Some(measure), false));
+        }
+        html.push_str("</tbody></table></div>");
+        html.push_str(&slices("In the region stands", &measures.by_part));
+        html.push_str(&slices("The answer is", &measures.by_answer));
+    }
+    html
 }
 
 fn slices(title: &str, slices: &Named<Named<Measure>>) -> String {

@@ -210,6 +210,7 @@ pub(crate) fn pipeline(parts: &Parts) -> Pipeline<'_> {
         rank: RankStage {
             stage: &parts.rank,
             engine: &parts.writer,
+            attributor: None,
             sampling: &parts.sampling,
             max_prompt_tokens: 200,
             constrained: false,

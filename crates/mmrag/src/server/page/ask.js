@@ -5,7 +5,7 @@ import { answerView } from "./answer.js";
 import { el, fill, notice } from "./dom.js";
 import { readAsDataUrl } from "./files.js";
 
-let draft = { question: "", images: [], collection: null };
+let draft = { question: "", images: [], collection: null, attribute: false };
 
 export async function askPage(main, name, [id]) {
   const { data: collections } = await get("/v1/collections");
@@ -17,6 +17,7 @@ export async function askPage(main, name, [id]) {
       question: record.explanation.question.text,
       images: record.asking?.images ?? [],
       collection: record.collection,
+      attribute: record.asking?.attribute ?? false,
     };
   }
   const form = askForm(collections, (asking) => run(result, asking));
@@ -60,13 +61,16 @@ function askForm(collections, ask) {
     id: "pictures", type: "file", accept: "image/*", multiple: true, class: "hidden",
     onchange: () => take(files.files),
   });
+  const attribute = el("input", { id: "attribute", type: "checkbox", checked: draft.attribute });
   const form = el("form", {
     class: "ask",
     onsubmit: (event) => {
       event.preventDefault();
       draft.question = question.value;
       draft.collection = where.value;
-      ask({ question: question.value, images: draft.images, collection: where.value });
+      draft.attribute = attribute.checked;
+      const asking = { question: question.value, images: draft.images, collection: where.value };
+      ask(attribute.checked ? { ...asking, attribute: true } : asking);
     },
     onpaste: (event) => take(event.clipboardData?.files ?? []),
     ondragover: (event) => event.preventDefault(),
@@ -85,6 +89,8 @@ function askForm(collections, ask) {
           files.click();
         }
       } }, "Add a picture"),
+    el("label", { class: "check", title: "Takes longer, and a local model" },
+      attribute, " Show where pictures helped"),
     el("button", { type: "submit", class: "main" }, "Ask")), shown);
   showPictures();
   return form;
@@ -125,7 +131,7 @@ function showRecord(result, record) {
     ?? { question: explanation.question.text, images: [], collection };
   const view = answerView({ ...asking, collection }, (include) => {
     run(result, { question: asking.question, images: asking.images ?? [], collection,
-      include: [...new Set([...(asking.include ?? []), ...include])] });
+      attribute: asking.attribute, include: [...new Set([...(asking.include ?? []), ...include])] });
   });
   fill(result, view.element);
   view.done({ ...explanation, id: record.id, collection }, record.trace);

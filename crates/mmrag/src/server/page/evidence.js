@@ -2,7 +2,7 @@
 
 import { get, path_of, picture } from "./api.js";
 import { opinion } from "./answer.js";
-import { el, fill } from "./dom.js";
+import { el, fill, svg } from "./dom.js";
 
 export function evidence(context) {
   const { explanation } = context;
@@ -11,7 +11,8 @@ export function evidence(context) {
   }
   return explanation.citations.map((citation) => {
     const box = el("div", {}, el("p", { class: "quiet" }, "…"));
-    show(context, citation, box);
+    const looked = (explanation.attribution ?? []).find((found) => found.document === citation.document);
+    show(context, { ...citation, looked }, box);
     return el("article", { class: "card", id: `evidence-${citation.label}`, tabindex: "-1" },
       el("h3", {}, el("span", { class: "label" }, `[${citation.label}]`), " ",
         citation.title || citation.document, " ", el("span", { class: "kind" }, citation.modality)),
@@ -44,8 +45,34 @@ export async function documentView(collection, id, cited = {}) {
       (cited.boxes ?? []).map((box) => el("span", { class: "box", style: {
         left: `${100 * box.x0}%`, top: `${100 * box.y0}%`,
         width: `${100 * (box.x1 - box.x0)}%`, height: `${100 * (box.y1 - box.y0)}%`,
-      } }))),
-    el("figcaption", {}, marked(found.title, cited.span)));
+      } })),
+      cited.looked && heat(cited.looked)),
+    el("figcaption", {}, marked(found.title, cited.span),
+      cited.looked && el("p", { class: "quiet" }, helped(cited.looked))));
+}
+
+// Which parts of a picture the answer rests on: the more a patch adds, the less is seen through it.
+function heat({ grid: [rows, columns], values }) {
+  const most = Math.max(0, ...values);
+  return svg("svg", { class: "heat", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none",
+    "aria-hidden": "true" },
+  values.map((value, patch) => value > 0 && svg("rect", {
+    x: patch % columns, y: Math.floor(patch / columns), width: 1, height: 1,
+    "fill-opacity": (0.75 * value / most).toFixed(2), class: value === most ? "peak" : "",
+  })));
+}
+
+// The same in words.
+function helped({ grid: [rows, columns], values, told }) {
+  const what = told === "answer" ? "The answer" : "The reasoning";
+  const most = Math.max(...values);
+  if (!(most > 0)) return `${what} rests on no part of the picture.`;
+  const at = values.indexOf(most);
+  const third = (place, of, names) => names[Math.min(2, Math.floor((3 * (place + 0.5)) / of))];
+  const down = third(Math.floor(at / columns), rows, ["upper", "middle", "lower"]);
+  const across = third(at % columns, columns, ["left", "middle", "right"]);
+  const where = down === across ? "middle" : `${down} ${across}`;
+  return `${what} rests most on the ${where} of the picture (gradient × input).`;
 }
 
 // A span counts characters, JavaScript counts halves of some: so the text is cut into characters.

@@ -84,6 +84,14 @@ async fn documents_of_the_request_are_answered_from() {
 }
 
 #[tokio::test]
+async fn an_engine_that_does_not_show_its_model_says_so_when_asked_where_pictures_helped() {
+    let app = app(Setting::default());
+    let asked = json!({ "question": MAYOR, "attribute": true });
+    let refused = post(&app, "/v1/ask", &asked).await.refused(501);
+    assert!(refused.contains("takes a server with a local model"), "{refused}");
+}
+
+#[tokio::test]
 async fn why_not_has_an_answer_for_every_document() {
     let app = app(Setting::default());
     let why = |document: &str, top_k: usize| json!({ "question": MAYOR, "document": document, "top_k": top_k });

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::world::{Setting, app, post};
+use mmrag_core::{Content, ImageSource};
+use mmrag_data::atlas::{AtlasOptions, Kind, NameSplit, example};
+
+use super::world::{Setting, app, data_url, post};
 use crate::answerer::{AnswerArgs, Engine};
 
 #[tokio::test]
@@ -48,4 +51,36 @@ async fn the_small_model_answers_streams_and_reranks() {
         );
         assert!((one - other).abs() < 1e-4, "{one} {other}");
     }
+}
+
+#[tokio::test]
+async fn the_small_model_says_where_in_a_picture_its_answer_rests() {
+    let arguments = AnswerArgs::default();
+    let engine = Engine::Local(Box::new(arguments.policy().unwrap()));
+    let app = app(Setting { engine, arguments, ..Setting::default() });
+    let options = AtlasOptions { candidates: 2..=2, kinds: Some(vec![Kind::ImageColour]) };
+    let asked = example(3, NameSplit::Dev, 1, &options);
+    let documents = asked.candidates.iter().map(|document| match &document.content {
+        Content::Image(ImageSource::Bytes(bytes)) => {
+            json!({ "id": document.id, "title": document.title, "image": data_url(bytes) })
+        }
+        Content::Text(text) => json!({ "id": document.id, "title": document.title, "text": text }),
+        _ => json!({ "id": document.id, "title": document.title, "text": "" }),
+    });
+    let documents: Vec<serde_json::Value> = documents.collect();
+    let question = &asked.question.text;
+    let plain = json!({ "question": question, "documents": documents });
+    let before = post(&app, "/v1/ask", &plain).await.good();
+    assert!(before["attribution"].is_null(), "{before}");
+    let plain = json!({ "question": question, "documents": documents, "attribute": true });
+    let found = post(&app, "/v1/ask", &plain).await.good();
+    assert_eq!(found["answer"], before["answer"]);
+    let cited = &found["citations"][0];
+    assert_eq!(cited["document"], asked.gold.documents[0].as_str(), "{found}");
+    let attribution = &found["attribution"][0];
+    assert_eq!(attribution["document"], cited["document"]);
+    assert_eq!(attribution["grid"], json!([4, 4]));
+    let values = attribution["values"].as_array().unwrap();
+    let amounts: f64 = values.iter().map(|value| value.as_f64().unwrap().abs()).sum();
+    assert!(values.len() == 16 && (amounts - 1.0).abs() < 0.01, "{attribution}");
 }

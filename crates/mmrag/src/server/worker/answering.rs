@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use mmrag_core::{Document, DocumentId, Part, Prompt, Question};
-use mmrag_rag::explanation::Candidate;
+use mmrag_rag::explanation::{Candidate, Told};
 use mmrag_rag::pipeline::{Answered, Filtered, Retrieved};
 use mmrag_rag::{Ask, Explanation, Hit, Pipeline, RagError, Retriever};
 use mmrag_task::Case;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::Span;
 
 use crate::server::collections::Store;
 use crate::server::error::ApiError;
 use crate::server::metrics::Metrics;
+use crate::server::spans;
 
 /// A question to answer.
 pub(crate) struct AskJob {
@@ -26,6 +28,10 @@ pub(crate) struct AskJob {
     pub(crate) exclude: Vec<DocumentId>,
     /// Whether tokens are counted.
     pub(crate) count: bool,
+    /// Whether it is said which parts of the cited pictures the answer rests on.
+    pub(crate) attribute: bool,
+    /// The span of the request that asked.
+    pub(crate) span: Span,
     /// Where to tell how it goes.
     pub(crate) events: UnboundedSender<Event>,
 }
@@ -87,15 +93,20 @@ impl AskJob {
 /// Answers all of them.
 pub(crate) fn answer<'a>(pipeline: &Pipeline<'a>, jobs: &'a [AskJob], metrics: &Metrics) {
     let pipeline: &Pipeline<'_> = pipeline;
+    let begun = |name: &'static str| -> Vec<Span> {
+        jobs.iter().map(|job| spans::stage(&job.span, name, jobs.len())).collect()
+    };
     let retrieved: Vec<_> = jobs.iter().map(|job| retrieve(pipeline, job)).collect();
     for (job, retrieved) in jobs.iter().zip(&retrieved) {
         if let Ok(retrieved) = retrieved {
             job.tell(Event::Found(candidates(pipeline, unfiltered(retrieved))));
         }
     }
+    let spans = begun("filter");
     let mut filtered = pipeline.filter_all(retrieved);
-    for (job, filtered) in jobs.iter().zip(&mut filtered) {
+    for ((job, filtered), span) in jobs.iter().zip(&mut filtered).zip(spans) {
         if let Ok(filtered) = filtered {
+            span.record("documents", filtered.kept.len());
             for document in &job.include {
                 filtered.keep_anyway(&document.id);
             }
@@ -103,16 +114,22 @@ pub(crate) fn answer<'a>(pipeline: &Pipeline<'a>, jobs: &'a [AskJob], metrics: &
         }
     }
     let tell = |index: usize, text: &str| jobs[index].tell(Event::Written(text.to_owned()));
+    let spans = begun("rank");
     let answered = pipeline.rank_all_telling(filtered, &tell);
+    drop(spans);
     for (job, answered) in jobs.iter().zip(answered) {
         job.tell(match answered {
-            Ok(answered) => Event::Done(Box::new(finished(pipeline, job, answered, metrics))),
+            Ok(answered) => match finished(pipeline, job, answered, metrics) {
+                Ok(answer) => Event::Done(Box::new(answer)),
+                Err(error) => Event::Failed(ApiError::failed(&error)),
+            },
             Err(error) => Event::Failed(ApiError::failed(&error)),
         });
     }
 }
 
 fn retrieve<'a>(pipeline: &Pipeline<'a>, job: &'a AskJob) -> Result<Retrieved<'a>, RagError> {
+    let span = spans::stage(&job.span, "retrieve", 1);
     let question = &job.question;
     let mut retrieved = match &job.from {
         From::Documents(documents) => {
@@ -135,6 +152,7 @@ fn retrieve<'a>(pipeline: &Pipeline<'a>, job: &'a AskJob) -> Result<Retrieved<'a
             retrieved.hits.push(Hit { document, sources: Vec::new(), origin: None });
         }
     }
+    span.record("documents", retrieved.hits.len());
     Ok(retrieved)
 }
 
@@ -158,11 +176,16 @@ fn finished(
     job: &AskJob,
     answered: Answered<'_>,
     metrics: &Metrics,
-) -> Answer {
+) -> Result<Answer, RagError> {
     let trace = trace(pipeline, job, &answered);
-    let explanation = pipeline.explain(answered);
+    let attribution = job.attribute.then(|| {
+        let _span = spans::stage(&job.span, "attribute", 1);
+        pipeline.attribute(&answered, Told::default())
+    });
+    let attribution = attribution.transpose()?;
+    let explanation = Explanation { attribution, ..pipeline.explain(answered) };
     metrics.answered(&explanation);
-    Answer { explanation, trace }
+    Ok(Answer { explanation, trace })
 }
 
 fn trace(pipeline: &Pipeline<'_>, job: &AskJob, answered: &Answered<'_>) -> Trace {
@@ -178,11 +201,11 @@ fn trace(pipeline: &Pipeline<'_>, job: &AskJob, answered: &Answered<'_>) -> Trac
         job.count.then(|| pipeline.rank.engine.count_tokens(prompt).ok()).flatten()
     };
     let prompt_tokens = count(&prompt);
-    let whole = count(&Prompt { reply_prefix: replied.text.clone(), ..prompt.clone() });
+    let whole = count(&Prompt { reply_prefix: replied.completion.text.clone(), ..prompt.clone() });
     Trace {
         filter_prompt,
         rank_prompt: Some(text_of(&prompt)),
-        reply: Some(replied.text.clone()),
+        reply: Some(replied.completion.text.clone()),
         prompt_tokens,
         reply_tokens: whole.zip(prompt_tokens).map(|(whole, prompt)| whole.saturating_sub(prompt)),
     }
