@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use mmrag_core::{Attribute, Choose, Generate, Sampling};
-use mmrag_model::{Adapter, Placement, Policy, Precision};
+use mmrag_model::{Adapter, Policy};
 use mmrag_rag::{
     ConfidenceMap, FilterStage, LabelOrder, Names, OrderBy, Pipeline, RankStage, Retriever,
 };
-use mmrag_task::{PromptStyle, Stage};
+use mmrag_task::Stage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::host::host;
+use crate::loading::{
+    MODEL_HELP, foresee_adapter, load_adapter, load_policy, model_folder, reply_tokens,
+    verdict_tokens,
+};
 use crate::notes::{Keep, Notes};
 use crate::remote::RemotePolicy;
 use crate::{hub, weights};
@@ -23,17 +26,9 @@ const KEEP: Keep = Keep { threshold: 0.5, k_min: 2, k_max: 10 };
 
 const MAX_PROMPT_TOKENS: usize = 4096;
 
-/// What `--model` takes, for the help. It is no comment beside each, where `[@REV]` would be a link.
-pub(crate) const MODEL_HELP: &str = "The model: a folder, or ORG/NAME[@REV] on the Hugging Face \
-     hub; the built-in small model if absent";
-
 /// What `--filter-adapter` takes.
 const FILTER_HELP: &str = "The filter's adapter: a folder, or ORG/NAME[@REV] on the hub; without it \
      and --threshold every document goes to the ranker";
-
-/// What a model takes that must be named.
-pub(crate) const NEEDED_MODEL_HELP: &str =
-    "The model: a folder, or ORG/NAME[@REV] on the Hugging Face hub";
 
 /// Who answers, and within which bounds.
 #[derive(Args, Clone, Debug, Serialize, Deserialize)]
@@ -362,95 +357,6 @@ impl<'p> Answerer<'p> {
             names: Names { model: &self.model_name, adapters: &self.adapter_names },
             confidence: self.confidence.as_ref(),
         }
-    }
-}
-
-/// Where the built-in small model lies.
-fn built_in_model() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("model")
-}
-
-/// The folder of the model that an argument or a run file names, by its folder or by its name on
-/// the hub; of the built-in small model if none is named.
-///
-/// # Errors
-///
-/// When there is none, and none can be had from the hub.
-pub(crate) fn model_folder(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    match named {
-        Some(named) if !named.as_os_str().is_empty() => hub::folder(named),
-        _ => Ok(built_in_model()),
-    }
-}
-
-/// Loads a model's folder.
-///
-/// # Errors
-///
-/// When it does not hold a model that is built.
-pub(crate) fn load_policy(folder: &Path) -> anyhow::Result<Policy> {
-    load(folder, Precision::Stored)
-}
-
-/// Loads a model's folder in f32, so that the whole model can be trained.
-///
-/// # Errors
-///
-/// When it does not hold a model that is built.
-pub(crate) fn load_trainable(folder: &Path) -> anyhow::Result<Policy> {
-    load(folder, Precision::F32)
-}
-
-fn load(folder: &Path, precision: Precision) -> anyhow::Result<Policy> {
-    let host = host();
-    let placement = Placement { precision, device: host.device.clone() };
-    let policy = Policy::load_as(folder, &placement)
-        .with_context(|| format!("failed to load the model {}", folder.display()))?;
-    match &host.picture_features {
-        Some(place) => policy
-            .with_features_in(place)
-            .context("failed to open the folder of --picture-features"),
-        None => Ok(policy),
-    }
-}
-
-/// Refuses an adapter that does not fit a model's folder, before either is read. It is named by its
-/// folder or by its name on the hub.
-///
-/// # Errors
-///
-/// When a folder does not hold what it should, or the two do not fit.
-pub(crate) fn foresee_adapter(named: &Path, model: &Path) -> anyhow::Result<()> {
-    let folder = hub::adapter_folder(named)?;
-    Adapter::foresee(&folder, model)
-        .with_context(|| format!("failed to load the adapter {}", folder.display()))
-}
-
-/// Loads an adapter, named by its folder or by its name on the hub, onto a model.
-///
-/// # Errors
-///
-/// When there is none, or none that fits the model.
-pub(crate) fn load_adapter(named: &Path, policy: &Policy) -> anyhow::Result<Adapter> {
-    let folder = hub::adapter_folder(named)?;
-    Adapter::load(&folder, policy.vlm())
-        .with_context(|| format!("failed to load the adapter {}", folder.display()))
-}
-
-/// How long a ranker's reply may be.
-pub(crate) fn reply_tokens(prompts: PromptStyle) -> usize {
-    match prompts {
-        PromptStyle::Standard => 1024,
-        PromptStyle::Compact => 176,
-    }
-}
-
-/// How long a filter's reply may be.
-pub(crate) fn verdict_tokens(stage: &Stage) -> usize {
-    match (stage.grammar.think, stage.template.style()) {
-        (false, _) => 8,
-        (true, PromptStyle::Standard) => 256,
-        (true, PromptStyle::Compact) => 48,
     }
 }
 

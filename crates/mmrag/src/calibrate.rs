@@ -8,8 +8,8 @@ use mmrag_rag::{ConfidenceMap, FilterStage, answer_confidence};
 use mmrag_task::calibration::{keep, threshold};
 use mmrag_task::{Case, Stage};
 
-use crate::answerer::verdict_tokens;
 use crate::dev::exact;
+use crate::loading::verdict_tokens;
 use crate::notes::Keep;
 use crate::progress::Meter;
 use crate::settings::KeepSettings;

@@ -139,7 +139,7 @@ impl Demo<'_> {
             (0..count as u64).map(|i| atlas::example(FROZEN_SEED, split, i, &options)).collect()
         };
         Ok(World {
-            policy: crate::answerer::load_policy(self.model)?,
+            policy: crate::loading::load_policy(self.model)?,
             questions: Questions {
                 train: examples(NameSplit::Train, train),
                 dev: examples(NameSplit::Dev, calibration),

@@ -5,7 +5,7 @@ use mmrag_task::metrics::multimodalqa;
 use mmrag_task::{Case, Reply, Stage, answer_items};
 use mmrag_train::{Evaluate, Evaluation, Learner, Metrics, ReplyGroup, SourceError, View};
 
-use crate::answerer::verdict_tokens;
+use crate::loading::verdict_tokens;
 
 /// Prompts that are run at once.
 const AT_ONCE: usize = 32;

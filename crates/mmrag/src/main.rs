@@ -24,6 +24,7 @@ mod host;
 mod hub;
 mod ingest;
 mod lessons;
+mod loading;
 mod narrow;
 mod notes;
 mod output;

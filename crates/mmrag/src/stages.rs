@@ -13,10 +13,10 @@ use mmrag_train::{
     Evaluate, Init, Lessons, LoraSettings, Outcome, Pupil, Run, RunFolder, train_grpo, train_sft,
 };
 
-use crate::answerer::{load_adapter, model_folder, reply_tokens};
 use crate::calibrate;
 use crate::dev::{FilterDev, RankDev};
 use crate::lessons::{Demonstrations, LessonPlan};
+use crate::loading::{load_adapter, model_folder, reply_tokens};
 use crate::notes::Notes;
 use crate::settings::{KeepSettings, ReinforceRun, SftRun};
 use crate::training::{Teller, publish};

@@ -17,11 +17,12 @@ use super::train::questions;
 use crate::ablation::{
     BASE, CellSettings, ColdStart, MatrixRun, Resolved, Training, training_name,
 };
-use crate::answerer::{AnswerArgs, Answerer, load_policy, model_folder};
+use crate::answerer::{AnswerArgs, Answerer};
 use crate::comparing::{NamedRun, shown, with_statistics};
 use crate::curves::curves;
 use crate::dataset::{DatasetArgs, DatasetName, PoolName};
 use crate::evaluating::{EvalRun, RESAMPLES, hold, table};
+use crate::loading::{load_policy, model_folder};
 use crate::narrow::{Gold, narrowed};
 use crate::overlay::nearest;
 use crate::run_settings::facts;

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::Ended;
 use super::bench_score::BenchScoreCommand;
-use crate::answerer::{AnswerArgs, Answerer, MODEL_HELP, model_folder};
+use crate::answerer::{AnswerArgs, Answerer};
 use crate::bench::{self, CandidateCount, PromptSize, Rounds, Training};
 use crate::host::host;
+use crate::loading::{MODEL_HELP, model_folder};
 use crate::{output, predict};
 
 /// Times the parts.

@@ -6,9 +6,9 @@ use clap::Args;
 use mmrag_data::atlas::FROZEN_SEED;
 
 use super::Ended;
-use crate::answerer::{MODEL_HELP, model_folder};
 use crate::demo::{Demo, DemoSize, Shown, VariantName};
 use crate::evaluating::table;
+use crate::loading::{MODEL_HELP, model_folder};
 use crate::{output, show, stop};
 
 const EXAMPLES: &str = "Examples:

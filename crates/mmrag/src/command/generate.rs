@@ -9,7 +9,7 @@ use mmrag_model::{Adapter, ImageProcessor};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answerer::{MODEL_HELP, foresee_adapter, load_adapter, load_policy, model_folder};
+use crate::loading::{MODEL_HELP, foresee_adapter, load_adapter, load_policy, model_folder};
 use crate::output;
 
 const EXAMPLES: &str = "Examples:

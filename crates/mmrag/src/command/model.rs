@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::Ended;
 use super::generate::GenerateCommand;
-use crate::answerer::{MODEL_HELP, NEEDED_MODEL_HELP, model_folder};
 use crate::host::host;
+use crate::loading::{MODEL_HELP, NEEDED_MODEL_HELP, model_folder};
 use crate::notes::Notes;
 use crate::published::{self, Published};
 use crate::{hub, output, small_model};

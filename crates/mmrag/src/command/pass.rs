@@ -13,9 +13,10 @@ use mmrag_task::{Case, ReplyGuide, Stage};
 use serde::Serialize;
 
 use super::Ended;
-use crate::answerer::{AnswerArgs, load_adapter, reply_tokens};
+use crate::answerer::AnswerArgs;
 use crate::dataset::DatasetArgs;
 use crate::dev::exact;
+use crate::loading::{load_adapter, reply_tokens};
 use crate::notes::Notes;
 use crate::progress::Meter;
 use crate::{hub, output};

@@ -14,8 +14,8 @@ use mmrag_train::Init;
 use serde_json::Value;
 
 use super::Ended;
-use crate::answerer::{foresee_adapter, load_policy, load_trainable, model_folder};
 use crate::dataset::{self, SplitName, degraded};
+use crate::loading::{foresee_adapter, load_policy, load_trainable, model_folder};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{
     Questions, adapters_of, first, lessons_of, stage_of, stage_to_learn, supervise, train_filter,
