@@ -12,6 +12,7 @@ use mmrag_train::{Estimator, GrpoSettings, Lesson, Lessons, SftSettings};
 use serde_json::{Value, json};
 
 use crate::host::host;
+use crate::loading::reply_tokens;
 use crate::probe;
 use crate::stages::Questions;
 
@@ -268,7 +269,8 @@ pub(crate) fn supervised(
     let pass = settings.tokens_per_pass.max(lengths.max().unwrap_or(0)).min(all.max(1));
     let passes = threads.min(all.div_ceil(pass.max(1))).max(1);
     let asked = Prompts::of(model, stage, &questions.dev)?;
-    let dev = Shared { prompt: mean(&asked.tokens), replies: 1, new: group.new };
+    let new = reply_tokens(stage.template.style());
+    let dev = Shared { prompt: mean(&asked.tokens), replies: 1, new };
     let dev_prompts = questions.dev.len() * asked.tokens.len() / QUESTIONS.min(questions.dev.len());
     let evaluation = match stage.name {
         StageName::Filter => cost.choosing_bytes(dev.prompt, dev_prompts, threads),
