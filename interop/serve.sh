@@ -5,7 +5,7 @@
 # the index or a browser cannot be had it says so and checks what is left: that is no failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-binary=${1:-target/debug/mmrag}
+binary=${1:-${CARGO_TARGET_DIR:-target}/debug/mmrag}
 work=$(mktemp -d)
 server=
 trap '[ $? = 0 ] || cat "$work/log" >&2; [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT

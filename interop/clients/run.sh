@@ -6,7 +6,7 @@
 # names one that has them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-binary=${1:-target/debug/mmrag}
+binary=${1:-${CARGO_TARGET_DIR:-target}/debug/mmrag}
 work=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use mmrag_core::{DocumentId, Example};
-use mmrag_rag::contents_version;
 use mmrag_rag::runs::SETTINGS_FILE;
+use mmrag_rag::{AnsweredRun, contents_version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -61,6 +61,32 @@ impl RunSettings {
     pub(crate) fn of(settings: &Value) -> anyhow::Result<Self> {
         serde_json::from_value(settings.clone()).context("failed to read the run's settings")
     }
+}
+
+/// The settings and the questions of a finished run, to ask them again. `data` is where the data set
+/// lies now, if not where the run read it.
+///
+/// # Errors
+///
+/// When the data set, the model or an adapter cannot be read or is not the run's own.
+pub(crate) fn again(
+    run: &AnsweredRun,
+    data: Option<&Path>,
+) -> anyhow::Result<(RunSettings, Vec<Example>)> {
+    let mut settings = RunSettings::of(&run.settings)?;
+    if let Some(data) = data {
+        settings.data.data = data.to_path_buf();
+    }
+    let examples = settings.data.examples(Some(run.outcomes.len()))?;
+    ensure!(
+        run.settings["data_version"] == data_version(&examples).as_str(),
+        "the data set is not what the run was over: its documents or questions changed"
+    );
+    ensure!(
+        settings.answer.weights()? == settings.weights,
+        "the model or an adapter is not the run's own: its weights changed"
+    );
+    Ok((settings, examples))
 }
 
 /// Adds to a finished run's settings what is told besides: which questions they were, and by which

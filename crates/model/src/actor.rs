@@ -4,9 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use mmrag_core::{
-    Choose, Completion, EngineError, Finish, Generate, Guide, Prompt, Sampling, Tell,
-};
+use mmrag_core::{Completion, Finish, Guide, Sampling, Tell};
 use mmrag_ops::{TokenScores, linear, logprob_head, side_by_side};
 use rayon::prelude::*;
 
@@ -143,7 +141,7 @@ impl<'a> Actor<'a> {
 
     /// Draws, held to the prompts' guides if there are such, and tells each prompt's first completion
     /// while it is being written, if that is asked for.
-    fn sample_watched(
+    pub(crate) fn sample_watched(
         &self,
         prompts: &[Encoded],
         sampling: &Sampling,
@@ -468,11 +466,11 @@ struct Placed {
 
 /// What goes along with the drawing of completions.
 #[derive(Clone, Copy, Default)]
-struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     /// Is told what has been written.
-    tell: Option<Tell<'a>>,
+    pub(crate) tell: Option<Tell<'a>>,
     /// Hold the completions to a form, one a prompt.
-    guides: Option<&'a [&'a dyn Guide]>,
+    pub(crate) guides: Option<&'a [&'a dyn Guide]>,
 }
 
 /// A completion that is being written.
@@ -543,62 +541,4 @@ fn shares(logits: &[f32], sets: &[Vec<u32>]) -> Vec<f64> {
     let total: f64 = logits.iter().map(|&logit| weight(logit)).sum();
     let of_set = |set: &Vec<u32>| set.iter().map(|&id| weight(logits[id as usize])).sum::<f64>();
     sets.iter().map(|set| of_set(set) / total).collect()
-}
-
-impl Generate for Actor<'_> {
-    fn generate(
-        &self,
-        prompts: &[Prompt],
-        sampling: &Sampling,
-    ) -> Result<Vec<Vec<Completion>>, EngineError> {
-        let encoded = self.encode_all(prompts)?;
-        self.sample(&encoded, sampling).map_err(|e| EngineError::caused_by("generate", e))
-    }
-
-    fn generate_telling(
-        &self,
-        prompts: &[Prompt],
-        sampling: &Sampling,
-        tell: Tell<'_>,
-    ) -> Result<Vec<Vec<Completion>>, EngineError> {
-        let encoded = self.encode_all(prompts)?;
-        let watch = Watch { tell: Some(tell), guides: None };
-        let drawn = self.sample_watched(&encoded, sampling, watch);
-        drawn.map_err(|e| EngineError::caused_by("generate", e))
-    }
-
-    fn generate_guided(
-        &self,
-        prompts: &[Prompt],
-        guides: &[&dyn Guide],
-        sampling: &Sampling,
-        tell: Tell<'_>,
-    ) -> Result<Vec<Vec<Completion>>, EngineError> {
-        let encoded = self.encode_all(prompts)?;
-        let watch = Watch { tell: Some(tell), guides: Some(guides) };
-        let drawn = self.sample_watched(&encoded, sampling, watch);
-        drawn.map_err(|e| EngineError::caused_by("generate", e))
-    }
-
-    fn count_tokens(&self, prompt: &Prompt) -> Result<usize, EngineError> {
-        let encoded = self.policy.encode(prompt);
-        Ok(encoded.map_err(|e| EngineError::caused_by(e.to_string(), e))?.len())
-    }
-}
-
-impl Choose for Actor<'_> {
-    fn choose(&self, prompts: &[Prompt], choices: &[&str]) -> Result<Vec<Vec<f64>>, EngineError> {
-        let failed = |e: ModelError| EngineError::caused_by(e.to_string(), e);
-        let sets = self.policy.tokenizer().choice_ids(choices).map_err(failed)?;
-        self.next_token_probabilities(&self.encode_all(prompts)?, &sets).map_err(failed)
-    }
-}
-
-impl Actor<'_> {
-    fn encode_all(&self, prompts: &[Prompt]) -> Result<Vec<Encoded>, EngineError> {
-        let encode = |prompt: &Prompt| {
-            self.policy.encode(prompt).map_err(|e| EngineError::caused_by(e.to_string(), e))
-        };
-        prompts.par_iter().map(encode).collect()
-    }
 }

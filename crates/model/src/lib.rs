@@ -11,6 +11,7 @@ mod config;
 mod cost;
 mod embedder;
 mod encoded;
+mod engine;
 mod error;
 mod feature_store;
 mod marks;

@@ -18,7 +18,7 @@ use crate::answerer::Answerer;
 use crate::comparing::read_runs;
 use crate::evaluating::RESAMPLES;
 use crate::progress::Meter;
-use crate::run_settings::{RunSettings, data_version};
+use crate::run_settings::again;
 use crate::{output, stop};
 
 /// The file of what was found of each explanation.
@@ -71,19 +71,7 @@ impl ExplainCommand {
         let stop = stop::on_interrupt()?;
         let runs = read_runs(std::slice::from_ref(&self.folder))?;
         let run = &runs[0].run;
-        let mut settings = RunSettings::of(&run.settings)?;
-        if let Some(data) = &self.data {
-            settings.data.data.clone_from(data);
-        }
-        let examples = settings.data.examples(Some(run.outcomes.len()))?;
-        anyhow::ensure!(
-            run.settings["data_version"] == data_version(&examples).as_str(),
-            "the data set is not what the run was over: its documents or questions changed"
-        );
-        anyhow::ensure!(
-            settings.answer.weights()? == settings.weights,
-            "the model or an adapter is not the run's own: its weights changed"
-        );
+        let (settings, examples) = again(run, self.data.as_deref())?;
         let engine = settings.answer.engine()?;
         let answerer = Answerer::new(&engine, &settings.answer)?;
         let asking = Asking { run, examples: &examples, seed: self.seed, stop: &stop };
