@@ -84,6 +84,12 @@ pub(crate) fn choose(arguments: HostArgs) -> anyhow::Result<()> {
 }
 
 fn open(choice: DeviceChoice) -> anyhow::Result<Device> {
+    let device = device(choice)?;
+    mmrag_ops::keep_gpu_memory(&device).context("failed to set up the GPU's memory")?;
+    Ok(device)
+}
+
+fn device(choice: DeviceChoice) -> anyhow::Result<Device> {
     Ok(match choice {
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Auto => Device::cuda_if_available(0).unwrap_or_else(|error| {

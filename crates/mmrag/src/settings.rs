@@ -44,6 +44,11 @@ pub(crate) struct DataSettings {
     pub(crate) questions: usize,
     /// The part that checkpoints and thresholds are chosen by.
     pub(crate) dev_split: SplitName,
+    /// The folder of another data set that has that part: for examples that have none of their own,
+    /// such as people's feedback.
+    pub(crate) dev_folder: Option<PathBuf>,
+    /// The form of its files; that of the data set if absent.
+    pub(crate) dev_dataset: Option<DatasetName>,
     /// The most questions that a checkpoint is chosen by; 0 is all.
     pub(crate) dev_questions: usize,
     /// The most questions that the filter's threshold is chosen by; 0 is all.
@@ -63,6 +68,8 @@ impl Default for DataSettings {
             split: SplitName::Train,
             questions: 0,
             dev_split: SplitName::Dev,
+            dev_folder: None,
+            dev_dataset: None,
             dev_questions: 200,
             calibration_questions: 0,
             hide: None,

@@ -111,6 +111,14 @@ impl TrainedFilter<'_> {
             100.0 * shares.gold_kept,
             100.0 * shares.distractors_dropped,
         );
+        if shares.gold_kept < self.keep.share {
+            eprintln!(
+                "filter: {:.1} % were asked for, but no more than `keep.k_max` = {} documents of a \
+                 question are kept",
+                100.0 * self.keep.share,
+                self.keep.k_max,
+            );
+        }
         publish(self.weights, place, &Notes { keep: Some(keep), ..notes }).map(Some)
     }
 }

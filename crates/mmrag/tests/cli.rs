@@ -247,3 +247,27 @@ fn supervised_training_is_foreseen_without_a_model_loaded() {
     assert!((number("all_steps_s") - 12.0 * number("update_s")).abs() < 1e-6, "{told}");
     assert!(!at.join("run").exists(), "nothing is written");
 }
+
+#[test]
+fn what_has_no_dev_questions_is_trained_with_those_of_another_data_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let run = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mmrag"));
+        let output = command.current_dir(at).args(line.split_whitespace()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), told, String::from_utf8(output.stdout).unwrap())
+    };
+    assert!(run("data make atlas --questions 40 --seed 3 --out atlas").0);
+    let (converted, told, _) =
+        run("data convert --dataset atlas --data atlas --split train --out own");
+    assert!(converted, "{told}");
+    let file = "preset = 'demo'\nout = 'run'\n[data]\ndataset = 'jsonl'\nfolder = 'own'\n";
+    std::fs::write(at.join("run.toml"), file).unwrap();
+    let (read, told, _) = run("train filter run.toml --dry-run");
+    assert!(!read && told.contains("data.dev_folder") && told.contains("dev.jsonl"), "{told}");
+    let file = format!("{file}dev_folder = 'atlas'\ndev_dataset = 'atlas'\n");
+    std::fs::write(at.join("run.toml"), file).unwrap();
+    let (read, told, predicted) = run("train filter run.toml --dry-run");
+    assert!(read && predicted.contains("peak_bytes"), "{told}");
+}

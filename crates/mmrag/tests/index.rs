@@ -46,6 +46,19 @@ impl World {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    fn index_and_kill(&self, more: &[&str], wait_ms: u64) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mmrag"))
+            .args(["index", text(&self.files), "--index", text(&self.index)])
+            .args(more)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+
     fn ask(&self, question: &str, more: &[&str]) -> Value {
         let output = self.run(&["ask", question], more);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -256,15 +269,7 @@ fn an_indexing_that_is_killed_goes_on_where_it_was() {
         whole.write(&format!("{i}.txt"), format!("Number {i} of many.\n"));
     }
     for wait_ms in [0, 30, 150] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mmrag"))
-            .args(["index", text(&world.files), "--index", text(&world.index)])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
-        let _ = child.kill();
-        child.wait().unwrap();
+        world.index_and_kill(&[], wait_ms);
     }
     let (gone_on, at_once) = (world.index(&[]), whole.index(&[]));
     assert_eq!(gone_on["documents"].as_u64(), Some(150));
@@ -301,8 +306,33 @@ fn many_vectors_are_looked_through_by_lists_and_it_is_said() {
     assert_eq!((told(&off, "in_lists"), &off["version"]), (0, &first["version"]));
 }
 
+#[test]
+fn the_making_of_lists_may_be_killed_at_any_time() {
+    let world = World::new();
+    let row = |i: usize| format!("{{\"id\": \"{i}\", \"text\": \"the sea of olm {i}\"}}\n");
+    world.write("rows.jsonl", (0..1100).map(row).collect::<String>());
+    let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/bert_tiny");
+    let first = world.index(&["--embedder", text(&encoder)]);
+    let found = ids_of(&world, "the sea of olm 7?");
+    for wait_ms in [5, 20, 40, 80, 160, 320] {
+        world.index_and_kill(&["--ann", "on"], wait_ms);
+        // Whole as it was, or whole with its lists.
+        assert_eq!(ids_of(&world, "the sea of olm 7?").len(), found.len(), "after {wait_ms} ms");
+    }
+    let listed = world.index(&["--ann", "on"]);
+    let told = |key: &str| listed["vectors"]["text"][key].as_u64().unwrap();
+    assert_eq!((told("vectors"), told("in_lists")), (1100, 1024));
+    let off = world.index(&["--ann", "off"]);
+    assert_eq!(off["version"], first["version"]);
+    assert_eq!(ids_of(&world, "the sea of olm 7?"), found);
+}
+
 fn ids(world: &World) -> Vec<String> {
-    let found = world.ask("the town of Olm, Rin, Sea, and New?", &["--top-k", "99"]);
+    ids_of(world, "the town of Olm, Rin, Sea, and New?")
+}
+
+fn ids_of(world: &World, question: &str) -> Vec<String> {
+    let found = world.ask(question, &["--top-k", "99"]);
     let candidates = found["candidates"].as_array().unwrap();
     let mut ids: Vec<String> =
         candidates.iter().map(|c| c["document"].as_str().unwrap().to_owned()).collect();

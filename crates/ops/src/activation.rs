@@ -16,6 +16,10 @@ const BLOCK: usize = 16 * 1024;
 ///
 /// When the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if gate.device().is_cuda() {
+        return crate::cuda::swiglu(gate, up);
+    }
     if !gate.device().is_cpu() {
         return portable::swiglu(gate, up);
     }

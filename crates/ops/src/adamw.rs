@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
 use crate::muon;
@@ -57,14 +57,41 @@ struct Muon {
 struct Moments {
     mean: Vec<f32>,
     square: Vec<f32>,
+    /// Where they are once a variable on a GPU has been stepped there; `mean` and `square` are those
+    /// before its first step then.
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<crate::cuda::adamw::Moments>,
+}
+
+impl Moments {
+    fn new(mean: Vec<f32>, square: Vec<f32>) -> Self {
+        Self {
+            mean,
+            square,
+            #[cfg(feature = "cuda")]
+            on_gpu: None,
+        }
+    }
+
+    /// Means and means of squares, from wherever they are.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(clippy::unnecessary_wraps, reason = "a GPU may fail to hand them over")
+    )]
+    fn values(&self) -> Result<[Vec<f32>; 2]> {
+        #[cfg(feature = "cuda")]
+        if let Some(on_gpu) = &self.on_gpu {
+            return on_gpu.values();
+        }
+        Ok([self.mean.clone(), self.square.clone()])
+    }
 }
 
 impl AdamW {
     /// An optimizer that has not stepped yet.
     pub fn new(vars: Vec<(String, Var)>, options: AdamWOptions) -> Self {
         let zeros = |var: &Var| vec![0f32; var.elem_count()];
-        let moments =
-            vars.iter().map(|(_, v)| Moments { mean: zeros(v), square: zeros(v) }).collect();
+        let moments = vars.iter().map(|(_, v)| Moments::new(zeros(v), zeros(v))).collect();
         Self { vars, moments, steps: 0, options, muon: None }
     }
 
@@ -83,19 +110,26 @@ impl AdamW {
     ///
     /// # Errors
     ///
-    /// When a gradient is not `f32` on the CPU.
+    /// When a gradient on the CPU is not `f32`.
     pub fn grad_norm(&self, grads: &GradStore) -> Result<f64> {
-        let mut total = 0f64;
-        for (_, var) in &self.vars {
-            if let Some(grad) = grads.get(var) {
-                let grad = on_cpu(grad)?;
-                let squares = values(&grad)?;
-                let parts: Vec<f64> = squares
-                    .par_chunks(BLOCK)
-                    .map(|block| block.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
-                    .collect();
-                total += parts.iter().sum::<f64>();
+        let (mut total, mut elsewhere) = (0f64, vec![]);
+        for grad in self.vars.iter().filter_map(|(_, var)| grads.get(var)) {
+            if !grad.device().is_cpu() {
+                elsewhere.push(grad.detach().to_dtype(DType::F32)?.sqr()?.sum_all()?);
+                continue;
             }
+            let grad = on_cpu(grad)?;
+            let squares = values(&grad)?;
+            let parts: Vec<f64> = squares
+                .par_chunks(BLOCK)
+                .map(|block| block.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
+                .collect();
+            total += parts.iter().sum::<f64>();
+        }
+        if !elsewhere.is_empty() {
+            // One transfer for all of them.
+            let sums = Tensor::stack(&elsewhere, 0)?.to_vec1::<f32>()?;
+            total += sums.into_iter().map(f64::from).sum::<f64>();
         }
         Ok(total.sqrt())
     }
@@ -119,6 +153,11 @@ impl AdamW {
         for (index, ((_, var), moments)) in self.vars.iter().zip(&mut self.moments).enumerate() {
             let Some(grad) = grads.get(var).filter(|_| !chosen(index)) else { continue };
             let step = Step::new(&self.options, self.steps, lr, scale, moments);
+            #[cfg(feature = "cuda")]
+            if var.device().is_cuda() && var.dtype() == DType::F32 {
+                step.on_gpu(var, grad)?;
+                continue;
+            }
             if var.device().is_cpu() {
                 var.inplace_op2(&grad.contiguous()?, &step)?;
             } else {
@@ -177,8 +216,9 @@ impl AdamW {
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = Vec::with_capacity(2 * self.vars.len());
         for ((name, var), moments) in self.vars.iter().zip(&self.moments) {
-            for (kind, values) in [("mean", &moments.mean), ("square", &moments.square)] {
-                let tensor = Tensor::from_slice(values, var.shape(), &Device::Cpu)?;
+            let [mean, square] = moments.values()?;
+            for (kind, values) in [("mean", mean), ("square", square)] {
+                let tensor = Tensor::from_vec(values, var.shape(), &Device::Cpu)?;
                 state.push((format!("{name}.{kind}"), tensor));
             }
         }
@@ -207,10 +247,8 @@ impl AdamW {
         };
         let mut moments = Vec::with_capacity(self.vars.len());
         for (name, var) in &self.vars {
-            moments.push(Moments {
-                mean: take(format!("{name}.mean"), var.elem_count())?,
-                square: take(format!("{name}.square"), var.elem_count())?,
-            });
+            let mean = take(format!("{name}.mean"), var.elem_count())?;
+            moments.push(Moments::new(mean, take(format!("{name}.square"), var.elem_count())?));
         }
         (self.moments, self.steps) = (moments, steps);
         Ok(())
@@ -218,7 +256,7 @@ impl AdamW {
 }
 
 fn on_cpu(tensor: &Tensor) -> Result<Tensor> {
-    tensor.to_device(&Device::Cpu)?.to_dtype(candle_core::DType::F32)?.contiguous()
+    tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()
 }
 
 /// The update of one variable.
@@ -251,6 +289,27 @@ impl<'a> Step<'a> {
         }
     }
 
+    #[cfg(feature = "cuda")]
+    fn on_gpu(self, var: &Var, grad: &Tensor) -> Result<()> {
+        let moments = self.moments.into_inner().expect("nobody else has had it");
+        let on_gpu = match &mut moments.on_gpu {
+            Some(on_gpu) => on_gpu,
+            none => {
+                none.insert(crate::cuda::adamw::Moments::new(var, &moments.mean, &moments.square)?)
+            }
+        };
+        let constants = crate::cuda::adamw::Constants {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            keep: self.keep,
+            rate: self.rate,
+            root: self.root,
+            grad_scale: self.grad_scale,
+        };
+        on_gpu.step(var, &grad.detach().to_dtype(DType::F32)?, constants)
+    }
+
     #[inline(always)]
     fn block(&self, p: &mut [f32], grad: &[f32], mean: &mut [f32], square: &mut [f32]) {
         for i in 0..p.len() {
@@ -281,7 +340,7 @@ impl InplaceOp2 for Step<'_> {
         };
         let CpuStorage::F32(p) = p else { bail!("adamw: the variable is not f32") };
         let mut moments = self.moments.lock().expect("no thread panics while it holds the lock");
-        let Moments { mean, square } = &mut **moments;
+        let Moments { mean, square, .. } = &mut **moments;
         p[start..end]
             .par_chunks_mut(BLOCK)
             .zip(grad.par_chunks(BLOCK))

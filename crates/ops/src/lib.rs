@@ -1,8 +1,9 @@
 //! The differentiable operations that models and losses are written in.
 //!
 //! Each operation is a CPU kernel with its own backward pass, in `f32`, parallel over rows, and
-//! gives the same bits on any number of threads. On other devices, NVIDIA GPUs under the feature
-//! `cuda`, the form of [`mod@portable`] runs, made of candle's operations. The slow composite forms
+//! gives the same bits on any number of threads. NVIDIA GPUs, under the feature `cuda`, have kernels
+//! of their own (`cuda`); what they lack runs in the form of [`mod@portable`], made of candle's
+//! operations. The slow composite forms
 //! of [`mod@reference`] are the oracles of this crate's property tests.
 //!
 //! Nothing here knows what a model is.
@@ -14,8 +15,11 @@ mod activation;
 mod adamw;
 mod attention;
 mod checkpoint;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod gemm;
 mod given;
+mod gpu;
 mod head;
 mod linear;
 mod lora;
@@ -38,6 +42,7 @@ pub use adamw::{AdamW, AdamWOptions};
 pub use attention::{AttentionPlan, Own, QuerySpan, attention};
 pub use checkpoint::{backward, checkpoint};
 pub use gemm::product_flops;
+pub use gpu::{keep_gpu_memory, peak_gpu_bytes};
 pub use head::{TokenScores, logprob_head};
 pub use linear::linear;
 pub use lora::lora_linear;

@@ -26,6 +26,10 @@ pub fn lora_linear(
     if w_nd.track_op() {
         bail!("lora_linear: the base weight must be frozen")
     }
+    #[cfg(feature = "cuda")]
+    if x_td.device().is_cuda() {
+        return crate::cuda::lora_linear(x_td, w_nd, a_rd, b_nr, scale);
+    }
     if !x_td.device().is_cpu() {
         let low = linear(&linear(x_td, a_rd, None)?, b_nr, None)?;
         return linear(x_td, w_nd, None)? + (low * scale)?;

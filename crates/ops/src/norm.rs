@@ -16,6 +16,10 @@ const ROWS: usize = 32;
 ///
 /// When `w_d` is not as long as the last dimension of `x`.
 pub fn rms_norm(x: &Tensor, w_d: &Tensor, eps: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() && !w_d.track_op() {
+        return crate::cuda::rms_norm(x, w_d, eps);
+    }
     if !x.device().is_cpu() {
         return portable::rms_norm(x, w_d, eps);
     }

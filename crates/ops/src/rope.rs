@@ -18,6 +18,10 @@ use crate::slices::{input, values};
 ///
 /// When the shapes do not fit.
 pub fn rope(x_thk: &Tensor, cos_tp: &Tensor, sin_tp: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x_thk.device().is_cuda() {
+        return crate::cuda::rope(x_thk, cos_tp, sin_tp);
+    }
     if !x_thk.device().is_cpu() {
         return portable::rope(x_thk, cos_tp, sin_tp);
     }

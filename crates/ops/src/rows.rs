@@ -1,5 +1,7 @@
 //! Writing rows into a buffer that lives across calls: the key/value cache.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
 use crate::slices::input;
@@ -17,7 +19,7 @@ pub fn write_rows(buffer: &Tensor, new: &Tensor, rows: &[usize]) -> Result<()> {
     if let Some(row) = rows.iter().find(|&&row| row >= buffer.dims()[0]) {
         bail!("write_rows: row {row} of {}", buffer.dims()[0])
     }
-    if buffer.device().is_cpu() {
+    if buffer.device().is_cpu() || buffer.device().is_cuda() {
         let width = buffer.dims()[1..].iter().product();
         return buffer.inplace_op2(&new.contiguous()?, &WriteRows { rows, width });
     }
@@ -57,5 +59,17 @@ impl InplaceOp2 for WriteRows<'_> {
             values[row * self.width..(row + 1) * self.width].copy_from_slice(new);
         }
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        buffer: &mut CudaStorage,
+        buffer_layout: &Layout,
+        new: &CudaStorage,
+        new_layout: &Layout,
+    ) -> Result<()> {
+        let (buffer, new) = ((buffer, buffer_layout), (new, new_layout));
+        crate::cuda::launch_write(buffer, new, self.rows, self.width)
     }
 }

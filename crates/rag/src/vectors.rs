@@ -4,6 +4,7 @@
 mod best;
 mod flat;
 mod gather;
+mod halves;
 mod layout;
 mod listed;
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use mmrag_model::Policy;
+use mmrag_ops::peak_gpu_bytes;
 use serde_json::{Value, json};
 
 use super::machine::peak_bytes;
@@ -52,6 +53,7 @@ pub(crate) fn decode(
         "new": new,
         "batches": rows,
         "peak_bytes": peak_bytes(),
+        "peak_gpu_bytes": peak_gpu_bytes(policy.device()),
         "repeats": rounds.counted,
         "threads": rayon::current_num_threads(),
     }))

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use candle_core::{Tensor, Var};
 use mmrag_model::{ALL_TARGETS, Adapter, Encoded, Grad, Group, LoraSpec, Policy};
-use mmrag_ops::{AdamW, AdamWOptions, backward, product_flops};
+use mmrag_ops::{AdamW, AdamWOptions, backward, peak_gpu_bytes, product_flops};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -77,6 +77,7 @@ pub(crate) fn group(
         "peak_bytes_loaded": loaded,
         "peak_bytes_sampled": sampled,
         "peak_bytes": updated,
+        "peak_gpu_bytes": peak_gpu_bytes(policy.device()),
         "repeats": rounds.counted,
         "device": format!("{:?}", policy.device().location()).to_lowercase(),
         "threads": rayon::current_num_threads(),

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::machine::{peak_bytes, resident_bytes};
+use super::machine::{peak_bytes, read_rate, resident_bytes};
 use crate::embedding::list_vectors;
 use crate::progress::Meter;
 
@@ -81,6 +81,7 @@ pub(crate) fn index(place: &Path, size: IndexSize) -> anyhow::Result<Value> {
         "bm25": words,
         "dense": dense,
         "dense_gb_per_s": scanned / 1e9 / dense_s,
+        "memory_gb_per_s": read_rate() / 1e9,
         "fused": all,
         "documents_alike": size.alike,
         "lists": lists,

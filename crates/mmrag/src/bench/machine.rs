@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use mmrag_ops::linear;
+use rayon::prelude::*;
 
 /// Shapes (rows, inner, columns) of which the fastest is the machine's rate.
 const SHAPES: [(usize, usize, usize); 3] =
@@ -34,6 +35,23 @@ pub(super) fn product_rate(device: &Device) -> anyhow::Result<f64> {
         }
     }
     Ok(best)
+}
+
+/// Bytes that are read to find how fast memory is: more than any cache holds.
+const READ: usize = 1 << 29;
+
+/// Bytes a second of memory that all threads read once.
+pub(super) fn read_rate() -> f64 {
+    let values: Vec<u64> = (0..READ as u64 / 8).collect();
+    let mut best = 0.0f64;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let parts = values.par_chunks(1 << 16);
+        let sum = parts.map(|part| part.iter().fold(0, |sum: u64, x| sum.wrapping_add(*x)));
+        std::hint::black_box(sum.reduce(|| 0, u64::wrapping_add));
+        best = best.max(READ as f64 / start.elapsed().as_secs_f64());
+    }
+    best
 }
 
 /// The largest memory the process has had resident so far, in bytes; nothing where the system does

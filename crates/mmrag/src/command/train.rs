@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use mmrag_core::Example;
 use mmrag_data::Pool;
@@ -14,7 +14,7 @@ use mmrag_train::Init;
 use serde_json::Value;
 
 use super::Ended;
-use crate::dataset::{self, SplitName, degraded};
+use crate::dataset::{self, DatasetName, SplitName, degraded};
 use crate::loading::{foresee_adapter, load_policy, load_trainable, model_folder};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{
@@ -192,18 +192,26 @@ pub(crate) fn questions(data: &DataSettings, dev_questions: usize) -> anyhow::Re
         !data.folder.as_os_str().is_empty(),
         "the run file names no data set: `data.folder` is missing"
     );
-    let of = |split: SplitName, most| -> anyhow::Result<Vec<Example>> {
-        let loaded = dataset::load(data.dataset, &data.folder, split, Pool::Split, false)?;
+    let of = |(dataset, folder): (DatasetName, &Path), split: SplitName, most| {
+        let loaded = dataset::load(dataset, folder, split, Pool::Split, false)?;
         let examples = first(&loaded.examples, most);
         let examples = degraded(&data.degrade, 0, examples, &loaded.examples);
-        Ok(match data.hide {
+        let examples: Vec<Example> = match data.hide {
             None => examples,
             Some(hide) => examples.iter().map(|example| hide.of(example)).collect(),
-        })
+        };
+        anyhow::Ok(examples)
     };
+    let trained = (data.dataset, &*data.folder);
+    let dev = match &data.dev_folder {
+        Some(folder) => (data.dev_dataset.unwrap_or(data.dataset), &**folder),
+        None => trained,
+    };
+    let hint = "checkpoints and thresholds are chosen by dev questions: `data.dev_folder` (and \
+                `data.dev_dataset`) may name another data set that has some";
     Ok(Questions {
-        train: of(data.split, data.questions)?,
-        dev: of(data.dev_split, dev_questions)?,
+        train: of(trained, data.split, data.questions)?,
+        dev: of(dev, data.dev_split, dev_questions).context(hint)?,
     })
 }
 

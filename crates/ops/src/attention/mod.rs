@@ -37,6 +37,10 @@ pub fn attention(
     plan: &Arc<AttentionPlan>,
     scale: f64,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if q_thk.device().is_cuda() {
+        return crate::cuda::attention(q_thk, k_sgk, v_sgk, plan, scale);
+    }
     if !q_thk.device().is_cpu() {
         return portable::attention(q_thk, k_sgk, v_sgk, plan, scale);
     }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{D, DeviceLocation, Result, Tensor};
+use candle_core::{D, Device, DeviceLocation, Result, Tensor};
 
 use crate::attention::AttentionPlan;
 use crate::gemm::count_flops;
@@ -62,13 +62,56 @@ pub(crate) struct Blocks {
 
 /// Queries in a row, and the keys that may concern them.
 #[derive(Debug)]
-struct Block {
-    queries: Range<usize>,
-    keys: Range<usize>,
+pub(crate) struct Block {
+    pub(crate) queries: Range<usize>,
+    pub(crate) keys: Range<usize>,
     /// 0 where a query sees a key, a large negative number elsewhere, `[n, s]`.
-    mask_ns: Tensor,
+    pub(crate) mask_ns: Tensor,
     /// 1 where a query sees anything, `[n, 1]`.
-    live_n1: Tensor,
+    pub(crate) live_n1: Tensor,
+}
+
+/// The blocks of a plan for `t` queries of some heads: few enough that their scores fit.
+pub(crate) fn blocks(
+    plan: &AttentionPlan,
+    (t, heads): (usize, usize),
+    device: &Device,
+) -> Result<Arc<Vec<Block>>> {
+    let n = (SCORES / (heads * plan.keys().max(1)).max(1)).clamp(1, t.max(1));
+    let location = device.location();
+    if let Some(kept) = plan.blocks.get()
+        && (kept.t, kept.n, kept.device) == (t, n, location)
+    {
+        return Ok(Arc::clone(&kept.list));
+    }
+    let starts = (0..t).step_by(n);
+    let blocks = starts.map(|start| Block::new(plan, start..(start + n).min(t), device));
+    let list = Arc::new(blocks.collect::<Result<_>>()?);
+    // Another pass of the plan may have been first, with blocks of its own.
+    drop(plan.blocks.set(Blocks { t, n, device: location, list: Arc::clone(&list) }));
+    Ok(list)
+}
+
+impl Block {
+    fn new(plan: &AttentionPlan, queries: Range<usize>, device: &Device) -> Result<Self> {
+        let seen = plan.seen_by(queries.clone());
+        let first = seen.iter().flatten().map(|range| range.start).min().unwrap_or(0);
+        let last = seen.iter().flatten().map(|range| range.end).max().unwrap_or(first + 1);
+        let (n, s) = (queries.len(), last - first);
+        let mut mask = vec![-1e30f32; n * s];
+        for (row, ranges) in seen.iter().enumerate() {
+            for range in ranges {
+                mask[row * s + range.start - first..row * s + range.end - first].fill(0.0);
+            }
+        }
+        let live: Vec<f32> = seen.iter().map(|r| f32::from(u8::from(!r.is_empty()))).collect();
+        Ok(Self {
+            queries,
+            keys: first..last,
+            mask_ns: Tensor::from_vec(mask, (n, s), device)?,
+            live_n1: Tensor::from_vec(live, (n, 1), device)?,
+        })
+    }
 }
 
 impl<'a> Whole<'a> {
@@ -81,39 +124,7 @@ impl<'a> Whole<'a> {
 
     fn blocks(&self) -> Result<Arc<Vec<Block>>> {
         let (g, r, t, _) = self.q_grtk.dims4()?;
-        let n = (SCORES / (g * r * self.plan.keys().max(1))).clamp(1, t.max(1));
-        let device = self.q_grtk.device().location();
-        if let Some(kept) = self.plan.blocks.get()
-            && (kept.t, kept.n, kept.device) == (t, n, device)
-        {
-            return Ok(Arc::clone(&kept.list));
-        }
-        let starts = (0..t).step_by(n);
-        let blocks = starts.map(|start| self.block(start..(start + n).min(t)));
-        let blocks = Arc::new(blocks.collect::<Result<_>>()?);
-        // Another pass of the plan may have been first, with blocks of its own.
-        drop(self.plan.blocks.set(Blocks { t, n, device, list: Arc::clone(&blocks) }));
-        Ok(blocks)
-    }
-
-    fn block(&self, queries: Range<usize>) -> Result<Block> {
-        let seen = self.plan.seen_by(queries.clone());
-        let first = seen.iter().flatten().map(|range| range.start).min().unwrap_or(0);
-        let last = seen.iter().flatten().map(|range| range.end).max().unwrap_or(first + 1);
-        let (n, s, device) = (queries.len(), last - first, self.q_grtk.device());
-        let mut mask = vec![-1e30f32; n * s];
-        for (row, ranges) in seen.iter().enumerate() {
-            for range in ranges {
-                mask[row * s + range.start - first..row * s + range.end - first].fill(0.0);
-            }
-        }
-        let live: Vec<f32> = seen.iter().map(|r| f32::from(u8::from(!r.is_empty()))).collect();
-        Ok(Block {
-            queries,
-            keys: first..last,
-            mask_ns: Tensor::from_vec(mask, (n, s), device)?,
-            live_n1: Tensor::from_vec(live, (n, 1), device)?,
-        })
+        blocks(self.plan, (t, g * r), self.q_grtk.device())
     }
 
     /// Queries, keys and values of a block: `[g, r n, k]`, `[g, s, k]`, `[g, s, k]`.

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor, bail};
 
-use super::widened;
+use super::{project, pull, widened};
 use crate::gemm::count_flops;
 use crate::given::given2;
 use crate::head::TokenScores;
@@ -59,9 +59,8 @@ impl Head {
     ) -> Result<()> {
         let v = w_vd.dim(0)?;
         for start in (0..v).step_by(self.chunk) {
-            let w_nd = widened(&w_vd.narrow(0, start, self.chunk.min(v - start))?)?;
-            let logits_tn = (h_td.matmul(&w_nd.t()?)? / self.temperature)?;
-            count_flops(h_td.dim(0)?, w_nd.dim(1)?, w_nd.dim(0)?);
+            let w_nd = w_vd.narrow(0, start, self.chunk.min(v - start))?;
+            let logits_tn = (project(h_td, &w_nd)? / self.temperature)?;
             each(&w_nd, logits_tn)?;
         }
         Ok(())
@@ -119,8 +118,7 @@ impl Head {
             let slope = log_p.broadcast_mul(&e)?.broadcast_add(&constant)?;
             let grad_tn = (log_p.exp()? * slope)?.neg()?;
             let (t, n, d) = (h_td.dim(0)?, w_nd.dim(0)?, w_nd.dim(1)?);
-            dh_td = (&dh_td + grad_tn.matmul(w_nd)?)?;
-            count_flops(t, n, d);
+            dh_td = (&dh_td + pull(&grad_tn, w_nd)?)?;
             if trains_head {
                 dw.push(grad_tn.t()?.matmul(h_td)?);
                 count_flops(n, t, d);

@@ -13,6 +13,8 @@ use candle_core::{DType, Result, Tensor, Var, bail};
 
 pub(crate) use attention::Blocks;
 pub use attention::attention;
+#[cfg(feature = "cuda")]
+pub(crate) use attention::{Block, blocks};
 pub use head::logprob_head;
 
 use crate::gemm::count_flops;
@@ -26,18 +28,17 @@ use crate::reference;
 /// When the shapes do not fit.
 pub fn linear(x_td: &Tensor, w_nd: &Tensor, bias_n: Option<&Tensor>) -> Result<Tensor> {
     let ((t, d), (n, _)) = (x_td.dims2()?, w_nd.dims2()?);
-    let y = reference::linear(&x_td.detach(), &w_nd.detach())?;
-    count_flops(t, d, n);
+    let y = project(&x_td.detach(), &w_nd.detach())?;
     let y = given2("linear", [x_td, w_nd], y, move |[x_td, w_nd], grad_tn| {
         let grad_tn = grad_tn.contiguous()?;
-        for _ in [x_td, w_nd].iter().filter(|factor| factor.track_op()) {
-            count_flops(t, d, n);
-        }
-        let dx = x_td.track_op().then(|| grad_tn.matmul(&widened(w_nd)?)).transpose()?;
+        let dx = x_td.track_op().then(|| pull(&grad_tn, &w_nd.detach())).transpose()?;
         if w_nd.track_op() && w_nd.dtype() != DType::F32 {
             bail!("linear: a weight that is trained must be f32, not {:?}", w_nd.dtype())
         }
-        let dw = || grad_tn.t()?.matmul(&x_td.detach());
+        let dw = || {
+            count_flops(n, t, d);
+            grad_tn.t()?.matmul(&x_td.detach())
+        };
         Ok([dx, w_nd.track_op().then(dw).transpose()?])
     })?;
     match bias_n {
@@ -86,6 +87,26 @@ pub fn rope(x_thk: &Tensor, cos_tp: &Tensor, sin_tp: &Tensor) -> Result<Tensor> 
 /// When the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     again2("swiglu", [gate, up], |[gate, up]| reference::swiglu(gate, up))
+}
+
+/// `x_td w_ndᵀ` without a graph, for a weight as it is stored.
+fn project(x_td: &Tensor, w_nd: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x_td.device().is_cuda() {
+        return crate::cuda::project(x_td, w_nd);
+    }
+    count_flops(x_td.dim(0)?, w_nd.dim(1)?, w_nd.dim(0)?);
+    reference::linear(x_td, w_nd)
+}
+
+/// `grad_tn w_nd`, in the same way.
+fn pull(grad_tn: &Tensor, w_nd: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if grad_tn.device().is_cuda() {
+        return crate::cuda::pull(grad_tn, w_nd);
+    }
+    count_flops(grad_tn.dim(0)?, w_nd.dim(0)?, w_nd.dim(1)?);
+    grad_tn.matmul(&widened(w_nd)?)
 }
 
 /// A weight in `f32`, without a graph.

@@ -1,7 +1,7 @@
 //! Vectors in a mapped file; each search looks at all of them.
 //!
-//! The file is mapped, not read: what is not searched takes no memory. Half floats are widened a
-//! row at a time; whole numbers are multiplied as they are, by those of the query.
+//! The file is mapped, not read: what is not searched takes no memory. Half floats are widened where
+//! they are multiplied; whole numbers are multiplied as they are, by those of the query.
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use simsimd::SpatialSimilarity as _;
 
 use super::best::Best;
+use super::halves::Lifted;
 use super::layout::{self, HEADER, Layout};
 use super::{Near, Precision, VectorIndex};
 use crate::error::RagError;
@@ -113,20 +114,16 @@ impl Flat {
     /// The best of some rows.
     pub(super) fn search_rows(
         &self,
-        query: &Query<'_>,
+        query: &Query,
         rows: Range<usize>,
         k: usize,
         keep: &(dyn Fn(u64) -> bool + Sync),
     ) -> Best {
         let (numbers, mut best) = (self.numbers(), Best::new(k));
-        let mut widened = vec![0.0f32; self.layout.width];
         for row in rows {
             let bytes = self.row_at(row);
             let score = match self.layout.precision {
-                Precision::F16 => {
-                    bytemuck::cast_slice::<u8, f16>(bytes).convert_to_f32_slice(&mut widened);
-                    f32::dot(&widened, query.values).expect("the lengths are equal") as f32
-                }
+                Precision::F16 => query.halves.dot(bytemuck::cast_slice::<u8, f16>(bytes)),
                 Precision::Int8 => {
                     let values = bytemuck::cast_slice::<u8, i8>(bytes);
                     dot(values, &query.whole) * query.scale * self.scales()[row]
@@ -164,16 +161,16 @@ impl VectorIndex for Flat {
 }
 
 /// What is looked for, in both precisions.
-pub(super) struct Query<'a> {
-    values: &'a [f32],
+pub(super) struct Query {
+    halves: Lifted,
     whole: Vec<i8>,
     scale: f32,
 }
 
-impl<'a> Query<'a> {
-    pub(super) fn new(values: &'a [f32], width: usize) -> Self {
+impl Query {
+    pub(super) fn new(values: &[f32], width: usize) -> Self {
         assert_eq!(values.len(), width, "a query has the length of the vectors");
-        Self { values, whole: whole(values), scale: scale(values) }
+        Self { halves: Lifted::new(values), whole: whole(values), scale: scale(values) }
     }
 }
 
