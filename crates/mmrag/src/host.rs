@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 use clap::Args;
 
 /// What every command takes that runs a model.
@@ -64,6 +64,8 @@ impl FromStr for DeviceChoice {
 pub(crate) struct Host {
     /// Where models run.
     pub(crate) device: Device,
+    /// Whether a GPU multiplies in TF32.
+    tf32: bool,
     /// Where features of pictures are kept on disk, if they are.
     pub(crate) picture_features: Option<PathBuf>,
 }
@@ -78,7 +80,7 @@ static HOST: OnceLock<Host> = OnceLock::new();
 pub(crate) fn choose(arguments: HostArgs) -> anyhow::Result<()> {
     let HostArgs { device, tf32, picture_features } = arguments;
     candle_core::cuda::set_gemm_reduced_precision_f32(tf32);
-    let host = Host { device: open(device)?, picture_features };
+    let host = Host { device: open(device)?, tf32, picture_features };
     // A second choice in one process would be of our own making.
     HOST.set(host).map_err(|_| anyhow::anyhow!("the device was chosen before"))
 }
@@ -109,7 +111,19 @@ fn device(choice: DeviceChoice) -> anyhow::Result<Device> {
 
 /// What was chosen; the CPU and no folder if nothing was.
 pub(crate) fn host() -> &'static Host {
-    HOST.get_or_init(|| Host { device: Device::Cpu, picture_features: None })
+    HOST.get_or_init(|| Host { device: Device::Cpu, tf32: false, picture_features: None })
+}
+
+impl Host {
+    /// Where models run, in words: `cpu`, `cuda:0` or `cuda:0, TF32`.
+    pub(crate) fn told(&self) -> String {
+        match self.device.location() {
+            DeviceLocation::Cpu => "cpu".to_owned(),
+            DeviceLocation::Cuda { gpu_id } if self.tf32 => format!("cuda:{gpu_id}, TF32"),
+            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mmrag_rag::{Collection, Lane, LaneSearch, SourceFile, Writer};
-use mmrag_read::{Bounds, Kind, Options, Root};
+use mmrag_read::{Bounds, Kind, Options, Root, page_reader};
 use serde::Serialize;
 
 use crate::progress::Meter;
@@ -48,6 +48,9 @@ pub(crate) struct Summary {
     pub(crate) read: usize,
     /// Files that were as they had been.
     pub(crate) unchanged: usize,
+    /// What reads pages of PDF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pages_by: Option<String>,
     /// Files that are gone.
     pub(crate) deleted: usize,
     /// Documents that are new, changed or deleted.
@@ -99,7 +102,11 @@ impl Ingest {
             known: known(collection, &root, place)?,
             writer: collection.writer().context("failed to write to the index")?,
             root,
-            summary: Summary { other_files: found.other_files, ..Summary::default() },
+            summary: Summary {
+                other_files: found.other_files,
+                pages_by: Some(page_reader(&self.options)),
+                ..Summary::default()
+            },
             used: BTreeSet::new(),
             committed: Instant::now(),
         };

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::answerer::AnswerArgs;
 use crate::dataset::DatasetArgs;
 use crate::hexadecimal::hexadecimal;
+use crate::host::host;
 use crate::output;
 
 /// What is asked: how the documents of a question come about.
@@ -90,7 +91,7 @@ pub(crate) fn again(
 }
 
 /// Adds to a finished run's settings what is told besides: which questions they were, and by which
-/// version of the program they were answered.
+/// version of the program they were answered, on which device.
 ///
 /// # Errors
 ///
@@ -103,6 +104,7 @@ pub(crate) fn tell(folder: &Path, examples: &[Example]) -> anyhow::Result<Value>
     settings["questions"] = examples.len().into();
     settings["data_version"] = data_version(examples).into();
     settings["mmrag"] = env!("CARGO_PKG_VERSION").into();
+    settings["device"] = host().told().into();
     output::file(&path, &format!("{settings:#}\n"))?;
     Ok(settings)
 }
@@ -154,7 +156,7 @@ pub(crate) fn facts(settings: &Value) -> Vec<(String, String)> {
         ("Labels", text(&answer["labels"])),
         ("Order", text(&answer["order"])),
         ("Seed", text(&answer["seed"])),
-        ("Answered by", format!("mmrag {}", text(&settings["mmrag"]))),
+        ("Answered by", format!("mmrag {}", join(&[&settings["mmrag"], &settings["device"]]))),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())

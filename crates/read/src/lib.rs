@@ -25,7 +25,7 @@ use std::path::Path;
 
 pub use kind::Kind;
 pub use local::Root;
-pub use pdf::PAGE_READER;
+pub use pdf::{page_reader, pdfium_name};
 pub use piece::{Options, Piece, ReadError, Reading};
 pub use pool::{Bounds, Pool};
 

@@ -1,41 +1,48 @@
 //! PDF: each page as a picture, and its text with the places of its words.
 //!
-//! Pages are read by hayro, which is written in Rust without `unsafe`; it does not read what is
-//! locked by a password.
+//! Pages are read by hayro, which is written in Rust without `unsafe`, or by a PDFium library if one
+//! is named. Neither reads what is locked by a password.
 
 mod glyphs;
 mod lines;
+mod pdfium;
+mod pure;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use hayro::hayro_interpret::InterpreterSettings;
-use hayro::hayro_syntax::page::Page;
-use hayro::hayro_syntax::{LoadPdfError, Pdf};
-use hayro::vello_cpu::color::palette::css::WHITE;
-use hayro::{PixmapSettings, RenderCache, RenderSettings};
 use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
 use mmrag_core::{Content, ImageSource, Origin, WordBox};
 
 use crate::chunk::{Unit, runs};
 use crate::piece::{Options, Piece, ReadError, Reading, title_of};
+use glyphs::Letter;
 use lines::Line;
 
 /// What reads pages, for who asks which one it was.
-pub const PAGE_READER: &str = "hayro 0.9";
+pub fn page_reader(options: &Options) -> String {
+    match &options.pdfium {
+        Some(library) => format!("PDFium ({})", library.display()),
+        None => "hayro 0.9".to_owned(),
+    }
+}
+
+/// The name of a PDFium library as this system calls it, which is looked for where libraries lie.
+pub fn pdfium_name() -> String {
+    pdfium::name()
+}
+
+/// A page as it was read.
+struct Page {
+    /// A PNG.
+    picture: Result<Vec<u8>, ReadError>,
+    letters: Vec<Letter>,
+}
 
 pub(crate) fn read(path: &Path, options: &Options) -> Result<Reading, ReadError> {
-    let pdf = Pdf::new(std::fs::read(path)?).map_err(|error| match error {
-        LoadPdfError::Decryption(_) => ReadError::new("it is locked by a password"),
-        LoadPdfError::Invalid => ReadError::new("it is no PDF, or too damaged to be read"),
-    })?;
-    let (title, settings) = (title_of(path), InterpreterSettings::default());
-    let cache = RenderCache::new();
-    let mut reading = Reading::default();
-    let n_pages = pdf.pages().len();
-    for (i, page) in pdf.pages().iter().take(options.max_pages).enumerate() {
-        let number = i + 1;
-        match picture(page, &cache, &settings, options) {
+    let (title, mut reading) = (title_of(path), Reading::default());
+    let mut add = |number: usize, page: Page| {
+        match page.picture {
             Ok(picture) => reading.pieces.push(Piece {
                 name: None,
                 title: format!("{title}, page {number}"),
@@ -44,9 +51,13 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Reading, ReadError>
             }),
             Err(error) => reading.notes.push(format!("page {number}: {error}")),
         }
-        let lines = lines::assemble(glyphs::of_page(page, &settings));
+        let lines = lines::assemble(page.letters);
         reading.pieces.extend(texts(&title, number, &lines, options));
-    }
+    };
+    let n_pages = match &options.pdfium {
+        Some(library) => pdfium::pages(library, path, options, &mut add)?,
+        None => pure::pages(path, options, &mut add)?,
+    };
     if n_pages > options.max_pages {
         reading.notes.push(format!("it has {n_pages} pages; {} are read", options.max_pages));
     }
@@ -57,29 +68,20 @@ pub(crate) fn read(path: &Path, options: &Options) -> Result<Reading, ReadError>
     Ok(reading)
 }
 
-fn picture<'a>(
-    page: &'a Page<'a>,
-    cache: &RenderCache<'a>,
-    settings: &InterpreterSettings,
-    options: &Options,
-) -> Result<Vec<u8>, ReadError> {
-    let (width, height) = page.render_dimensions();
+/// What pixels to a point make the longer side as long as asked.
+fn scale((width, height): (f32, f32), options: &Options) -> Result<f32, ReadError> {
     let longer = width.max(height);
-    if !(longer.is_finite() && width.min(height) >= 1.0) {
-        return Err(ReadError::new(format!("it is {width} x {height} points large")));
-    }
     let scale = options.page_pixels as f32 / longer;
-    if (width.min(height) * scale) < 1.0 {
-        return Err(ReadError::new(format!("it is {width} x {height} points large")));
-    }
-    let pixels = PixmapSettings { x_scale: scale, y_scale: scale, bg_color: WHITE };
-    let drawn = hayro::render(page, cache, settings, &RenderSettings::default(), &pixels);
-    let (width, height) = (u32::from(drawn.width()), u32::from(drawn.height()));
-    let opaque: Vec<u8> = drawn
-        .data_as_u8_slice()
-        .chunks_exact(4)
-        .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
-        .collect();
+    let is_page =
+        longer.is_finite() && width.min(height) >= 1.0 && width.min(height) * scale >= 1.0;
+    let odd = || ReadError::new(format!("it is {width} x {height} points large"));
+    is_page.then_some(scale).ok_or_else(odd)
+}
+
+/// A PNG of pixels of which the last of four bytes is left out.
+fn png(rgba: &[u8], (width, height): (u32, u32)) -> Result<Vec<u8>, ReadError> {
+    let opaque: Vec<u8> =
+        rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(&opaque, width, height, ExtendedColorType::Rgb8)

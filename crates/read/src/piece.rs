@@ -25,6 +25,10 @@ pub struct Options {
     pub max_pages: usize,
     /// A page's picture has so many pixels on its longer side.
     pub page_pixels: u32,
+    /// A PDFium library that reads pages of PDF: a path, or a name that the system finds. Without
+    /// one they are read by hayro.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdfium: Option<PathBuf>,
     /// A regular expression: what it matches is taken out of titles, texts and cells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leave_out: Option<String>,
@@ -40,6 +44,7 @@ impl Default for Options {
             max_pieces: 200_000,
             max_pages: 2000,
             page_pixels: 1200,
+            pdfium: None,
             leave_out: None,
         }
     }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use mmrag_data::Pool;
 use mmrag_rag::{Approximate, Collection, Lane, LaneInfo, LaneSearch, Retriever as _};
-use mmrag_read::{Bounds, Options, PAGE_READER};
+use mmrag_read::{Bounds, Options, pdfium_name};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::Ended;
@@ -141,6 +141,16 @@ struct ReadingArgs {
     /// Take what matches this regular expression out of titles, texts and cells
     #[arg(long, value_name = "REGEX")]
     leave_out: Option<String>,
+    /// Read pages of PDF by a PDFium library: this file, or the one in this folder, or without a
+    /// path the one that the system finds. Otherwise they are read by hayro, which is built in
+    #[arg(
+        long,
+        value_name = "LIBRARY",
+        num_args = 0..=1,
+        default_missing_value = FOUND,
+        require_equals = true
+    )]
+    pdfium: Option<PathBuf>,
     /// Seconds that reading one file may take
     #[arg(long, value_name = "S", default_value_t = 120)]
     max_seconds: u64,
@@ -150,6 +160,22 @@ struct ReadingArgs {
     /// Read so many files at once; if absent, as many as there are processors
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+}
+
+/// What stands for a library that the system finds.
+const FOUND: &str = "found";
+
+impl ReadingArgs {
+    /// The library that reads PDF, if one is to.
+    fn library(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(named) = &self.pdfium else { return Ok(None) };
+        if named.as_os_str() == FOUND {
+            return Ok(Some(pdfium_name().into()));
+        }
+        let path = if named.is_dir() { named.join(pdfium_name()) } else { named.clone() };
+        ensure!(path.is_file(), "there is no PDFium library {}", path.display());
+        Ok(Some(std::path::absolute(path)?))
+    }
 }
 
 impl IndexCommand {
@@ -194,7 +220,7 @@ impl IndexCommand {
         if !folder.exists() {
             bail!("failed to find {}", folder.display());
         }
-        Ok(Source::Files(self.ingest(stop), folder))
+        Ok(Source::Files(self.ingest(stop)?, folder))
     }
 
     /// For each lane the embedder that is named, else the one that the index was embedded by before.
@@ -230,13 +256,14 @@ impl IndexCommand {
         Ok(summary)
     }
 
-    fn ingest(&self, stop: &Arc<AtomicBool>) -> Ingest {
+    fn ingest(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<Ingest> {
         let reading = &self.reading;
-        Ingest {
+        Ok(Ingest {
             options: Options {
                 chunk_chars: reading.chunk_chars.max(1),
                 overlap_chars: reading.overlap_chars.min(reading.chunk_chars / 2),
                 leave_out: reading.leave_out.clone(),
+                pdfium: reading.library()?,
                 ..Options::default()
             },
             bounds: Bounds { seconds: reading.max_seconds, memory_mb: reading.max_memory_mb },
@@ -244,7 +271,7 @@ impl IndexCommand {
                 .workers
                 .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
             stop: Arc::clone(stop),
-        }
+        })
     }
 
     fn tell(&self, summary: &Summary) -> anyhow::Result<()> {
@@ -258,10 +285,13 @@ impl IndexCommand {
         let rate = summary.bytes as f64 / 1e6 / seconds.max(1e-3);
         eprintln!(
             "{read} files read ({rate:.1} MB/s), {unchanged} unchanged, {deleted} gone, {} not read, \
-             {} of other kinds; {changed_documents} documents changed in {seconds:.1} s (pages of PDF \
-             by {PAGE_READER})",
+             {} of other kinds; {changed_documents} documents changed in {seconds:.1} s{}",
             summary.failures.len(),
             summary.other_files,
+            summary
+                .pages_by
+                .as_ref()
+                .map_or_else(String::new, |by| format!(" (pages of PDF by {by})")),
         );
         for (lane, search) in &summary.vectors {
             let of = if *lane == Lane::Text { "what documents say" } else { "what pictures show" };

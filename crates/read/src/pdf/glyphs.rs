@@ -15,7 +15,7 @@ const EM: f64 = 1000.0;
 const ABOVE: f64 = 780.0;
 const BELOW: f64 = -220.0;
 /// More letters on one page are no page.
-const MOST: usize = 200_000;
+pub(super) const MOST: usize = 200_000;
 
 /// A letter, or several drawn as one.
 #[derive(Clone, Debug, PartialEq)]
