@@ -1,19 +1,15 @@
 //! A GPU's memory.
 
-use candle_core::{Device, Result};
+use candle_core::Device;
 
 /// Has a GPU keep the memory that is freed for what is allocated next. Otherwise it goes back to the
 /// system whenever the program waits for the GPU, once a token while replies are drawn, and is taken
-/// anew. On the CPU this does nothing.
-///
-/// # Errors
-///
-/// When the driver refuses.
-pub fn keep_gpu_memory(device: &Device) -> Result<()> {
+/// anew. On the CPU, and on GPUs that have no such pool of memory, this does nothing.
+pub fn keep_gpu_memory(device: &Device) {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => crate::cuda::memory::keep_freed(device),
-        _ => Ok(()),
+        Device::Cuda(device) => drop(crate::cuda::memory::keep_freed(device)),
+        _ => {}
     }
 }
 
