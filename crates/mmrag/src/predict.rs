@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use mmrag_core::{Example, ImageSource, Modality, Part, Prompt};
 use mmrag_model::{ChatTokenizer, Cost, ImageProcessor, Placement, Precision, Shared, Trained};
 use mmrag_task::{Case, Stage, StageName};
-use mmrag_train::{Estimator, GrpoSettings, Lesson, Lessons, SftSettings};
+use mmrag_train::{Estimator, GrpoSettings, LESSON_BATCHES_READY, Lesson, Lessons, SftSettings};
 use serde_json::{Value, json};
 
 use crate::host::host;
@@ -44,6 +44,8 @@ pub(crate) struct Step {
     pub(crate) evaluation: usize,
     /// Bytes of the features of pictures of other prompts, which are kept.
     pub(crate) features: usize,
+    /// Steps whose prompts are ready at a time.
+    pub(crate) ready: usize,
     /// Passes of a learning wave that are held at a time, and tokens of each.
     pub(crate) passes: (usize, usize),
 }
@@ -85,7 +87,10 @@ fn peak_bytes(cost: &Cost, step: &Step) -> u64 {
     let (passes, tokens) = step.passes;
     let learning = passes * cost.learning_bytes(tokens, step.checkpointing);
     let seen = match step.trained {
-        Trained::Full => cost.vision_learning_bytes(step.patches, step.checkpointing),
+        Trained::Full => {
+            let prompts = passes * (tokens / step.group.tokens().max(1)).clamp(1, step.groups);
+            cost.vision_learning_bytes(prompts * step.patches, step.checkpointing)
+        }
         Trained::Adapter(_) => 0,
     };
     // What drawing replies took is kept for reuse.
@@ -93,7 +98,8 @@ fn peak_bytes(cost: &Cost, step: &Step) -> u64 {
     let drawing =
         if step.draws { cost.sampling_bytes(step.group, step.groups, threads) } else { 0 };
     let sampling = drawing.max(step.evaluation);
-    let vision = cost.vision_bytes(step.patches) + step.features;
+    let ready = cost.pixels_bytes(step.ready * step.groups * step.patches);
+    let vision = cost.vision_bytes(step.patches) + step.features + ready;
     let rest = cost.training_bytes(step.trained) + learning + seen + sampling + vision;
     (cost.weights_bytes() as f64 + ALLOCATED * (rest as f64 + PROCESS_BYTES)) as u64
 }
@@ -212,6 +218,7 @@ pub(crate) fn training(
             patches: mean(&prompts.patches),
             draws: true,
             evaluation,
+            ready: 1,
             features: cost.kept_features_bytes(prompts.patches_a_picture() * pictures(questions)),
             trained: Trained::Adapter(settings.lora.r),
             checkpointing: settings.gradient_checkpointing,
@@ -287,6 +294,7 @@ pub(crate) fn supervised(
             patches: mean(&prompts.patches),
             draws: false,
             evaluation,
+            ready: LESSON_BATCHES_READY,
             features: cost.kept_features_bytes(asked.patches_a_picture() * pictures(questions)),
             trained,
             checkpointing: settings.gradient_checkpointing,

@@ -186,6 +186,12 @@ impl Cost {
         F32 * merged * (1 + self.vision.deepstack_indexes.len()) * self.text.hidden_size
     }
 
+    /// Bytes of the pixels of pictures that are ready for the vision tower.
+    pub fn pixels_bytes(&self, patches: usize) -> usize {
+        let VisionConfig { in_channels, temporal_patch_size, patch_size, .. } = self.vision;
+        F32 * patches * in_channels * temporal_patch_size * patch_size.pow(2)
+    }
+
     /// Bytes that the vision tower takes at its peak for patches of one pass, and the features.
     pub fn vision_bytes(&self, patches: usize) -> usize {
         let block = F32 * patches * (self.vision_block_floats() / 2 + 2 * self.vision.hidden_size);

@@ -2,7 +2,11 @@
 //!
 //! A training step allocates and frees the same large blocks again and again. Given back to the
 //! system, each must be cleared by the kernel when it is touched next, which costs a sixth of a
-//! step. Here they are kept, by size class, up to a bound.
+//! step. Here they are kept, by size class.
+//!
+//! Where lengths change from step to step, blocks that are kept are not those that are asked for
+//! next. So that both together stay near the most that was ever in use, a block is given back for
+//! each that must be had anew beyond that.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +23,10 @@ const CLASSES: usize = (31 - 15) * STEPS + 1;
 const KEPT: usize = 1024;
 /// Bytes kept in all.
 const BOUND: usize = 3 << 29;
+/// What is in use and what is kept may exceed the most that was in use by one in so many parts.
+const SPARE: usize = 8;
+/// Bytes that may be held whatever was in use.
+const ALWAYS: usize = 1 << 26;
 const ALIGN: usize = 64;
 
 /// Wraps an allocator; see the module.
@@ -35,6 +43,12 @@ pub struct Recycle<A> {
     shelves: [Mutex<Shelf>; CLASSES],
     kept: AtomicUsize,
     live: AtomicUsize,
+    /// Bytes of all blocks, in use and kept.
+    held: AtomicUsize,
+    /// The most bytes of blocks that were ever in use.
+    peak: AtomicUsize,
+    /// The class that gives a block back next.
+    hand: AtomicUsize,
 }
 
 struct Shelf {
@@ -51,7 +65,15 @@ impl<A> Recycle<A> {
     pub const fn new(inner: A) -> Self {
         let shelves =
             [const { Mutex::new(Shelf { blocks: [std::ptr::null_mut(); KEPT], len: 0 }) }; CLASSES];
-        Self { inner, shelves, kept: AtomicUsize::new(0), live: AtomicUsize::new(0) }
+        Self {
+            inner,
+            shelves,
+            kept: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+        }
     }
 
     /// Bytes of the blocks of 32 KiB and more that are in use, as they were asked for: in a
@@ -92,6 +114,34 @@ impl<A> Recycle<A> {
     }
 }
 
+impl<A: GlobalAlloc> Recycle<A> {
+    /// Counts a block that is to be had from the inner allocator, and gives kept ones back to it
+    /// while more is held than was ever in use.
+    fn grow(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let in_use = held.saturating_sub(self.kept.load(Ordering::Relaxed));
+        let peak = self.peak.fetch_max(in_use, Ordering::Relaxed).max(in_use);
+        let bound = (peak + peak / SPARE).max(ALWAYS);
+        let mut over = held.saturating_sub(bound);
+        for _ in 0..CLASSES {
+            let class = self.hand.fetch_add(1, Ordering::Relaxed) % CLASSES;
+            let of_class = bytes_of(class);
+            while over > 0
+                && let Some(block) = self.take((class, of_class))
+            {
+                // SAFETY: the block was on its shelf, so nobody uses it, and it was allocated with
+                // the layout of its class.
+                unsafe { self.inner.dealloc(block, block_layout(of_class)) };
+                self.held.fetch_sub(of_class, Ordering::Relaxed);
+                over = over.saturating_sub(of_class);
+            }
+            if over == 0 {
+                break;
+            }
+        }
+    }
+}
+
 /// The class of a layout and the bytes of its blocks.
 fn class_of(layout: Layout) -> Option<(usize, usize)> {
     let size = layout.size();
@@ -101,7 +151,14 @@ fn class_of(layout: Layout) -> Option<(usize, usize)> {
     let power = (usize::BITS - 1 - size.leading_zeros()) as usize;
     let base = 1usize << power;
     let step = (size - base).div_ceil(base / STEPS);
-    Some(((power - 15) * STEPS + step, base + step * (base / STEPS)))
+    let class = (power - 15) * STEPS + step;
+    Some((class, bytes_of(class)))
+}
+
+/// The bytes of a class's blocks.
+const fn bytes_of(class: usize) -> usize {
+    let base = SMALLEST << (class / STEPS);
+    base + class % STEPS * (base / STEPS)
 }
 
 fn block_layout(bytes: usize) -> Layout {
@@ -114,10 +171,11 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.count(layout, AtomicUsize::fetch_add);
         match class_of(layout) {
-            // SAFETY: the layout is valid and not empty.
-            Some(class) => self
-                .take(class)
-                .unwrap_or_else(|| unsafe { self.inner.alloc(block_layout(class.1)) }),
+            Some(class) => self.take(class).unwrap_or_else(|| {
+                self.grow(class.1);
+                // SAFETY: the layout is valid and not empty.
+                unsafe { self.inner.alloc(block_layout(class.1)) }
+            }),
             // SAFETY: as the caller promises.
             None => unsafe { self.inner.alloc(layout) },
         }
@@ -129,15 +187,14 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
             // SAFETY: as the caller promises.
             return unsafe { self.inner.alloc_zeroed(layout) };
         };
-        match self.take(class) {
-            Some(block) => {
-                // SAFETY: the block has at least `layout.size()` bytes and is ours alone.
-                unsafe { std::ptr::write_bytes(block, 0, layout.size()) };
-                block
-            }
-            // SAFETY: the layout is valid and not empty.
-            None => unsafe { self.inner.alloc_zeroed(block_layout(class.1)) },
+        if let Some(block) = self.take(class) {
+            // SAFETY: the block has at least `layout.size()` bytes and is ours alone.
+            unsafe { std::ptr::write_bytes(block, 0, layout.size()) };
+            return block;
         }
+        self.grow(class.1);
+        // SAFETY: the layout is valid and not empty.
+        unsafe { self.inner.alloc_zeroed(block_layout(class.1)) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -145,6 +202,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
         match class_of(layout) {
             Some(class) => {
                 if !self.keep(class, block) {
+                    self.held.fetch_sub(class.1, Ordering::Relaxed);
                     // SAFETY: the block was allocated with the layout of its class.
                     unsafe { self.inner.dealloc(block, block_layout(class.1)) };
                 }
@@ -171,6 +229,29 @@ mod tests {
             assert!(class < CLASSES);
         }
         assert_eq!(class_of(Layout::from_size_align(SMALLEST - 1, 4).unwrap()), None);
+    }
+
+    #[test]
+    fn what_is_held_stays_near_what_was_in_use() {
+        let recycle = Recycle::new(System);
+        let block = 1 << 20;
+        // Each time blocks of another class, as where lengths change.
+        for round in 0..20 {
+            let layout = Layout::from_size_align(block + round * block / 4, 4).unwrap();
+            let count = (ALWAYS * 2).div_ceil(layout.size());
+            // SAFETY: every block is given back once.
+            unsafe {
+                let blocks: Vec<*mut u8> = (0..count).map(|_| recycle.alloc(layout)).collect();
+                for block in blocks {
+                    recycle.dealloc(block, layout);
+                }
+            }
+        }
+        let (held, peak) =
+            (recycle.held.load(Ordering::Relaxed), recycle.peak.load(Ordering::Relaxed));
+        assert!(peak >= ALWAYS * 2);
+        assert!(held <= peak + peak / SPARE, "{held} are held, {peak} were in use at most");
+        assert_eq!(held, recycle.kept.load(Ordering::Relaxed));
     }
 
     #[test]

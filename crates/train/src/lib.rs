@@ -48,6 +48,6 @@ pub use settings::{
     Cadence, CaseSettings, Estimator, GrpoSettings, Init, LoraSettings, MuonSettings,
     OptimizerSettings, RolloutSettings, SftSettings,
 };
-pub use sft::train_sft;
+pub use sft::{LESSON_BATCHES_READY, train_sft};
 pub use source::{Examples, Lesson, Lessons};
 pub use update::check_update;

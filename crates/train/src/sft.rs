@@ -18,6 +18,9 @@ use crate::source::{Lessons, Walk, lesson};
 /// Batches that are ready before they are needed.
 const AHEAD: usize = 2;
 
+/// Batches that are held at a time: the one that is learned from, those ahead, the next one.
+pub const LESSON_BATCHES_READY: usize = AHEAD + 2;
+
 /// The lessons of one step, ready for the policy.
 struct Batch<E> {
     groups: Vec<ReplyGroup<E>>,

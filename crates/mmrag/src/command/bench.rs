@@ -314,6 +314,7 @@ impl GrpoCommand {
                 patches,
                 draws: true,
                 evaluation: 0,
+                ready: 1,
                 features: 0,
                 trained,
                 checkpointing: self.update.gradient_checkpointing,
