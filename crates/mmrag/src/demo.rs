@@ -45,7 +45,7 @@ pub(crate) struct DemoSize {
     /// Steps of stage 2.
     pub(crate) rank_steps: usize,
     /// Steps of supervised fine-tuning of each stage: about as many as take the time of its
-    /// reinforcement (24 s for 28 s, and 397 s for 327 s).
+    /// reinforcement.
     pub(crate) sft_steps: [usize; 2],
     /// Bootstrap resamples and permutations of the report.
     pub(crate) resamples: usize,
@@ -60,8 +60,8 @@ impl Default for DemoSize {
             test: 600,
             filter_steps: 80,
             rank_prompts: 32,
-            rank_steps: 90,
-            sft_steps: [128, 560],
+            rank_steps: 60,
+            sft_steps: [128, 373],
             resamples: RESAMPLES,
         }
     }

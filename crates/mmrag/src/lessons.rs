@@ -7,6 +7,7 @@
 mod demonstrations;
 mod distractors;
 mod exercise;
+mod undecided;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) use demonstrations::Demonstrations;
 use demonstrations::{demonstration, verdict};
 use distractors::gold_and_distractors;
 use exercise::Exercise;
+use undecided::Undecided;
 
 /// The kinds of question that are learned last, if a phase names no others.
 const SLOW_KINDS: [Kind; 9] = [
@@ -94,6 +96,13 @@ pub(crate) struct Phase {
     /// share that looks at each thing it may be; the others go to the right one straight away.
     #[serde(default)]
     pub(crate) survey: f64,
+    /// Share of the rank lessons whose reply takes up the question that is asked or another one of
+    /// its kind over the same documents, each as likely.
+    #[serde(default)]
+    pub(crate) undecided: f64,
+    /// The kinds of question that are taken up as they are asked all the same.
+    #[serde(default)]
+    pub(crate) decided: Vec<Kind>,
 }
 
 impl Phase {
@@ -298,10 +307,16 @@ impl LessonPlan {
         let [least, most] = phase.documents;
         let count = draws.random_range(least..=most.max(least));
         let alike = happens(phase.alike, draws);
-        let shown = gold_and_distractors(&exercise.example, count, alike, draws);
+        let (asked, told, shown) = if happens(phase.undecided, draws) {
+            let open = Undecided::new(exercise, count, alike, &phase.decided, draws);
+            (open.asked, open.told, open.documents)
+        } else {
+            let shown = gold_and_distractors(&exercise.example, count, alike, draws);
+            (exercise.clone(), exercise, shown)
+        };
         let stage = self.rank_stage(phase, draws);
-        let case = Case::listwise(&exercise.example.question, &shown, draws.random());
-        let reply = exercise.reply(stage, &case, happens(phase.survey, draws));
+        let case = Case::listwise(&asked.example.question, &shown, draws.random());
+        let reply = told.reply(stage, &case, happens(phase.survey, draws));
         Composed { prompt: stage.prompt(&case), reply }
     }
 
@@ -352,6 +367,8 @@ pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
         filter_texts: 0.0,
         alike: 0.0,
         survey: 0.5,
+        undecided: 0.0,
+        decided: Vec::new(),
     };
     let plan = LessonPlan::new(0, vec![even]);
     (0..count).filter_map(move |index| plan.lesson(index)).flat_map(|lesson| {
@@ -422,6 +439,8 @@ mod tests {
             filter_texts: 0.5,
             alike: 0.5,
             survey: 0.5,
+            undecided: 0.5,
+            decided: Vec::new(),
         };
         LessonPlan::new(3, vec![phase(20, 1.0, 0.0), phase(40, 0.0, 1.0)])
     }
@@ -540,6 +559,8 @@ mod tests {
             include_str!("../runs/lists.toml"),
             include_str!("../runs/seek.toml"),
             include_str!("../runs/conclude.toml"),
+            include_str!("../runs/whole.toml"),
+            include_str!("../runs/undecided.toml"),
             include_str!("../runs/small.toml"),
         ];
         for text in [text].into_iter().chain(others) {

@@ -1,13 +1,14 @@
 //! A question of the atlas and the two ways to its answer.
 
 use mmrag_core::Example;
-use mmrag_data::atlas::{self, AtlasOptions, NameSplit};
+use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
 use mmrag_task::{Case, Reply, Stage};
 
 /// How reasoning by a search begins: one choice at the start decides between the two ways.
 const SURVEY: &str = "Look at each. ";
 
 /// A question of the atlas with the place it came from.
+#[derive(Clone)]
 pub(super) struct Exercise {
     world: u64,
     index: u64,
@@ -21,6 +22,17 @@ impl Exercise {
     pub(super) fn new(world: u64, index: u64, options: AtlasOptions) -> Self {
         let example = atlas::example(world, NameSplit::Sft, index, &options);
         Self { world, index, options, example }
+    }
+
+    /// The kind of question.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        Kind::try_from(self.example.kind.clone()).ok()
+    }
+
+    /// The question of its kind that is so many further on in the same world.
+    pub(super) fn further(&self, steps: u64) -> Option<Self> {
+        let options = AtlasOptions { kinds: Some(vec![self.kind()?]), ..AtlasOptions::default() };
+        Some(Self::new(self.world, self.index.wrapping_add(steps), options))
     }
 
     /// The right reply, by the short way or by a search where there is something to search.
