@@ -6,7 +6,7 @@
 //!
 //! Where lengths change from step to step, blocks that are kept are not those that are asked for
 //! next. So that both together stay near the most that was ever in use, a block is given back for
-//! each that must be had anew beyond that.
+//! each that must be had anew beyond that. Where the system has no more, all are.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -140,6 +140,35 @@ impl<A: GlobalAlloc> Recycle<A> {
             }
         }
     }
+
+    /// A block from the inner allocator, by what asks it for one. If it has none, what is kept is
+    /// given back to it first.
+    fn ask(&self, ask: impl Fn() -> *mut u8) -> *mut u8 {
+        let block = ask();
+        if !block.is_null() {
+            return block;
+        }
+        for class in 0..CLASSES {
+            let bytes = bytes_of(class);
+            while let Some(kept) = self.take((class, bytes)) {
+                // SAFETY: as in `grow`.
+                unsafe { self.inner.dealloc(kept, block_layout(bytes)) };
+                self.held.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
+        ask()
+    }
+
+    /// Takes back what was counted for a block that could not be had.
+    fn uncount(&self, layout: Layout, block: *mut u8) -> *mut u8 {
+        if block.is_null() {
+            self.count(layout, AtomicUsize::fetch_sub);
+            if let Some((_, bytes)) = class_of(layout) {
+                self.held.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
+        block
+    }
 }
 
 /// The class of a layout and the bytes of its blocks.
@@ -170,22 +199,24 @@ fn block_layout(bytes: usize) -> Layout {
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.count(layout, AtomicUsize::fetch_add);
-        match class_of(layout) {
+        let block = match class_of(layout) {
             Some(class) => self.take(class).unwrap_or_else(|| {
                 self.grow(class.1);
                 // SAFETY: the layout is valid and not empty.
-                unsafe { self.inner.alloc(block_layout(class.1)) }
+                self.ask(|| unsafe { self.inner.alloc(block_layout(class.1)) })
             }),
             // SAFETY: as the caller promises.
-            None => unsafe { self.inner.alloc(layout) },
-        }
+            None => self.ask(|| unsafe { self.inner.alloc(layout) }),
+        };
+        self.uncount(layout, block)
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         self.count(layout, AtomicUsize::fetch_add);
         let Some(class) = class_of(layout) else {
             // SAFETY: as the caller promises.
-            return unsafe { self.inner.alloc_zeroed(layout) };
+            let block = self.ask(|| unsafe { self.inner.alloc_zeroed(layout) });
+            return self.uncount(layout, block);
         };
         if let Some(block) = self.take(class) {
             // SAFETY: the block has at least `layout.size()` bytes and is ours alone.
@@ -194,7 +225,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
         }
         self.grow(class.1);
         // SAFETY: the layout is valid and not empty.
-        unsafe { self.inner.alloc_zeroed(block_layout(class.1)) }
+        let block = self.ask(|| unsafe { self.inner.alloc_zeroed(block_layout(class.1)) });
+        self.uncount(layout, block)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -252,6 +284,47 @@ mod tests {
         assert!(peak >= ALWAYS * 2);
         assert!(held <= peak + peak / SPARE, "{held} are held, {peak} were in use at most");
         assert_eq!(held, recycle.kept.load(Ordering::Relaxed));
+    }
+
+    /// An allocator that has so many bytes and no more.
+    struct Scarce(AtomicUsize);
+
+    // SAFETY: blocks are the system's, and are given back to it with the layout they came with.
+    unsafe impl GlobalAlloc for Scarce {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            let take = |left: usize| left.checked_sub(layout.size());
+            if self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+                return std::ptr::null_mut();
+            }
+            // SAFETY: as the caller promises.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+            self.0.fetch_add(layout.size(), Ordering::Relaxed);
+            // SAFETY: as the caller promises.
+            unsafe { System.dealloc(block, layout) };
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_given_back_where_the_system_has_no_more() {
+        let recycle = Recycle::new(Scarce(AtomicUsize::new(3 << 20)));
+        let of = |bytes| Layout::from_size_align(bytes, 4).unwrap();
+        for (kept, asked) in [(2 << 20, 3 << 20), (3 << 20, 100), (3 << 20, 2 << 20)] {
+            // SAFETY: every block is given back once.
+            unsafe {
+                let first = recycle.alloc(of(kept));
+                assert!(!first.is_null());
+                recycle.dealloc(first, of(kept));
+                let second = recycle.alloc_zeroed(of(asked));
+                assert!(!second.is_null(), "{asked} bytes with {kept} kept");
+                recycle.dealloc(second, of(asked));
+            }
+        }
+        // SAFETY: nothing is given out.
+        assert!(unsafe { recycle.alloc(of(4 << 20)) }.is_null());
+        assert_eq!((recycle.live_bytes(), recycle.held.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -139,10 +139,16 @@ impl Metrics {
         self.unparsable.inc_by(u64::from(explanation.is_unparsable()));
     }
 
-    /// Counts a batch.
-    pub(super) fn batch_done(&self, jobs: usize, took: Duration) {
+    /// Counts a batch. Whoever has an answer out of it finds it counted.
+    pub(super) fn batch_begun(&self, jobs: usize) {
         if jobs > 0 {
             self.together.observe(jobs as f64);
+        }
+    }
+
+    /// Remembers how long a batch took.
+    pub(super) fn batch_done(&self, jobs: usize, took: Duration) {
+        if jobs > 0 {
             let mut mean = self.seconds_a_job.lock().expect("no thread panics while it holds it");
             *mean = 0.8 * *mean + 0.2 * took.as_secs_f64() / jobs as f64;
         }

@@ -119,6 +119,7 @@ fn run(answerer: &Answerer<'_>, mut waiting: Receiver<Job>, limits: Limits, metr
         metrics.queue.set(waiting.len() as i64);
         batch.retain(|job| !job.is_abandoned());
         let (size, start) = (batch.len(), Instant::now());
+        metrics.batch_begun(size);
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| work(answerer, batch, metrics)));
         if done.is_err() {
             tracing::error!(jobs = size, "the worker panicked: a bug; these requests failed");
