@@ -61,7 +61,7 @@ impl PromptSize {
     /// # Errors
     ///
     /// When the model cannot take the pictures.
-    fn prompt(self, policy: &Policy, seed: u64) -> anyhow::Result<Encoded> {
+    pub(crate) fn prompt(self, policy: &Policy, seed: u64) -> anyhow::Result<Encoded> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let config = policy.vlm().config();
         let special = [
@@ -114,7 +114,7 @@ pub(crate) fn noise_grid(
 }
 
 /// How completions are drawn: all tokens, no cut.
-fn sampling(n: usize, max_new_tokens: usize) -> Sampling {
+pub(crate) fn sampling(n: usize, max_new_tokens: usize) -> Sampling {
     Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens, n, seed: 0 }
 }
 

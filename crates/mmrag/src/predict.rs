@@ -26,8 +26,10 @@ const ALLOCATED: f64 = 1.25;
 /// One step of reinforcement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    /// A group: its prompt, replies and their tokens.
+    /// A group: its prompt, replies and the tokens that each may have, which memory is told for.
     pub(crate) group: Shared,
+    /// Tokens that a reply will have, which seconds are told for.
+    pub(crate) expected: usize,
     /// Groups of a step.
     pub(crate) groups: usize,
     /// Pictures of a prompt.
@@ -68,19 +70,45 @@ pub(crate) fn step(
     );
     let placement = Placement::cpu(precision);
     let seconds = probe::seconds(model, &placement, cost, step)?;
-    let update = cost.update_flops(step.group, step.trained, step.checkpointing);
+    let expected = Shared { new: step.expected, ..step.group };
+    let update = cost.update_flops(expected, step.trained, step.checkpointing);
     let seen = if step.trained == Trained::Full { 3.0 } else { 0.0 };
     let update = update + seen * cost.vision_flops(step.patches);
-    // Pictures are seen when replies are drawn; where the tower is trained, in the update too.
-    let (sampling_share, learning_share) =
-        if step.trained == Trained::Full { (0.25, 0.75) } else { (1.0, 0.0) };
     Ok(json!({
         "peak_bytes": peak_bytes(cost, step),
         "weights_bytes": cost.weights_bytes(),
-        "sample_s": seconds.sample + sampling_share * seconds.vision,
-        "update_s": seconds.update + learning_share * seconds.vision,
+        "sample_s": seconds.sample,
+        "update_s": seconds.update,
         "update_flops": step.groups as f64 * update,
     }))
+}
+
+/// Prompts of an evaluation that are tried for all of them.
+const ASKED: usize = 32;
+
+/// Adds what evaluations take and what the whole takes: `asked` prompts like those of `step`, one
+/// reply each, before the first step and `after` times more.
+fn evaluations(
+    told: &mut Value,
+    (model, precision): (&Path, Precision),
+    step: &Step,
+    asked: usize,
+    after: usize,
+) -> anyhow::Result<()> {
+    let cost = Cost::read(model, precision)
+        .with_context(|| format!("failed to read the model {}", model.display()))?;
+    let groups = asked.min(ASKED);
+    let one = Step { groups, group: Shared { replies: 1, ..step.group }, ..*step };
+    let seconds = if groups == 0 {
+        0.0
+    } else {
+        let tried = probe::drawing(model, &Placement::cpu(precision), &cost, &one)?;
+        tried * asked as f64 / groups as f64
+    };
+    told["evaluations"] = json!({ "count": 1 + after, "seconds": seconds });
+    let steps = told["all_steps_s"].as_f64().unwrap_or(0.0);
+    told["all_s"] = (steps + (1 + after) as f64 * seconds).into();
+    Ok(())
 }
 
 fn peak_bytes(cost: &Cost, step: &Step) -> u64 {
@@ -158,6 +186,24 @@ impl Prompts {
     }
 }
 
+/// Tokens of the right replies to the first questions, where the data set tells their reasoning or
+/// none is asked for: as long as replies become. Of others no length can be told.
+fn right_replies(model: &Path, stage: &Stage, all: &[Example]) -> anyhow::Result<Option<usize>> {
+    let tokenizer = ChatTokenizer::load(model)
+        .with_context(|| format!("failed to read the model {}", model.display()))?;
+    let is_known = |example: &&Example| !stage.grammar.think || !example.steps.is_empty();
+    let mut lengths = vec![];
+    for example in all.iter().take(QUESTIONS).filter(is_known) {
+        let case = match (stage.name, example.candidates.first()) {
+            (StageName::Filter, Some(document)) => Case::pointwise(&example.question, document),
+            _ => Case::listwise(&example.question, &example.candidates, 0),
+        };
+        let reply = stage.render(&stage.demonstration(&case, example));
+        lengths.push(tokenizer.encode_reply(&reply)?.len() + 1);
+    }
+    Ok((!lengths.is_empty()).then(|| mean(&lengths)))
+}
+
 /// Pictures of all questions, each once.
 fn pictures(questions: &Questions) -> usize {
     let documents = questions.train.iter().chain(&questions.dev).flat_map(|e| &e.candidates);
@@ -176,8 +222,8 @@ fn mean(values: &[usize]) -> usize {
     values.iter().sum::<usize>().div_ceil(values.len().max(1))
 }
 
-/// What a training will take: memory at its peak, seconds of a step with replies of full length,
-/// and of all steps.
+/// What a training will take: memory at its peak, with replies of full length; seconds of a step,
+/// with replies as long as the right ones where the data set tells them, and of all steps.
 ///
 /// # Errors
 ///
@@ -197,6 +243,8 @@ pub(crate) fn training(
         Estimator::Sampled => (settings.rollout.group_size, settings.rollout.max_completion_tokens),
     };
     let group = Shared { prompt: mean(&prompts.tokens), replies, new };
+    let right = right_replies(model, stage, &questions.train)?;
+    let expected = right.unwrap_or(new).min(new);
     let longest =
         prompts.tokens.iter().max().map_or(0, |&prompt| Shared { prompt, ..group }.tokens());
     let all = settings.prompts_per_step * group.tokens();
@@ -207,34 +255,33 @@ pub(crate) fn training(
         Estimator::Exact => cost.choosing_bytes(group.prompt, asked, threads),
         Estimator::Sampled => cost.sampling_bytes(Shared { replies: 1, ..group }, asked, threads),
     };
-    let mut told = step(
-        model,
-        Precision::Stored,
-        &cost,
-        &Step {
-            group,
-            groups: settings.prompts_per_step,
-            pictures: mean(&prompts.pictures),
-            patches: mean(&prompts.patches),
-            draws: true,
-            evaluation,
-            ready: 1,
-            features: cost.kept_features_bytes(prompts.patches_a_picture() * pictures(questions)),
-            trained: Trained::Adapter(settings.lora.r),
-            checkpointing: settings.gradient_checkpointing,
-            passes: (passes, pass),
-        },
-    )?;
+    let tried = Step {
+        group,
+        expected,
+        groups: settings.prompts_per_step,
+        pictures: mean(&prompts.pictures),
+        patches: mean(&prompts.patches),
+        draws: true,
+        evaluation,
+        ready: 1,
+        features: cost.kept_features_bytes(prompts.patches_a_picture() * pictures(questions)),
+        trained: Trained::Adapter(settings.lora.r),
+        checkpointing: settings.gradient_checkpointing,
+        passes: (passes, pass),
+    };
+    let mut told = step(model, Precision::Stored, &cost, &tried)?;
     let steps = settings.total_steps(stage.name, questions.train.len());
     let seconds = |key: &str| told[key].as_f64().unwrap_or(0.0);
     let all_s = steps as f64 * (seconds("sample_s") + seconds("update_s"));
     told["prompt_tokens"] = json!({ "mean": group.prompt, "longest": prompts.tokens.iter().max() });
     told["replies"] = replies.into();
-    told["new_tokens"] = new.into();
+    told["new_tokens"] = json!({ "expected": expected, "most": new });
     told["passes_at_once"] = passes.into();
     told["tokens_per_pass"] = pass.into();
     told["steps"] = steps.into();
     told["all_steps_s"] = all_s.into();
+    let after = steps.checked_div(settings.cadence.evaluate).unwrap_or(0);
+    evaluations(&mut told, (model, Precision::Stored), &tried, asked, after)?;
     Ok(told)
 }
 
@@ -283,35 +330,39 @@ pub(crate) fn supervised(
         StageName::Filter => cost.choosing_bytes(dev.prompt, dev_prompts, threads),
         StageName::Rank => cost.sampling_bytes(dev, dev_prompts, threads),
     };
-    let mut told = step(
-        model,
-        precision,
-        &cost,
-        &Step {
-            group,
-            groups: settings.lessons_per_step,
-            pictures: mean(&prompts.pictures),
-            patches: mean(&prompts.patches),
-            draws: false,
-            evaluation,
-            ready: LESSON_BATCHES_READY,
-            features: cost.kept_features_bytes(asked.patches_a_picture() * pictures(questions)),
-            trained,
-            checkpointing: settings.gradient_checkpointing,
-            passes: (passes, pass),
-        },
-    )?;
+    let tried = Step {
+        group,
+        expected: group.new,
+        groups: settings.lessons_per_step,
+        pictures: mean(&prompts.pictures),
+        patches: mean(&prompts.patches),
+        draws: false,
+        evaluation,
+        ready: LESSON_BATCHES_READY,
+        features: cost.kept_features_bytes(asked.patches_a_picture() * pictures(questions)),
+        trained,
+        checkpointing: settings.gradient_checkpointing,
+        passes: (passes, pass),
+    };
+    let mut told = step(model, precision, &cost, &tried)?;
     let steps = settings.total_steps(lessons.len());
-    let seconds = |key: &str| told[key].as_f64().unwrap_or(0.0);
-    // What is seen of pictures is told with the drawing of replies, and there is none.
-    let step_s = seconds("sample_s") + seconds("update_s");
-    told["update_s"] = step_s.into();
-    told["sample_s"] = 0.0.into();
+    let step_s = told["update_s"].as_f64().unwrap_or(0.0);
     told["prompt_tokens"] = json!({ "mean": group.prompt, "longest": prompts.tokens.iter().max() });
     told["reply_tokens"] = json!({ "mean": group.new, "longest": replies.iter().max() });
     told["passes_at_once"] = passes.into();
     told["tokens_per_pass"] = pass.into();
     told["steps"] = steps.into();
     told["all_steps_s"] = (steps as f64 * step_s).into();
+    let right = right_replies(model, stage, &questions.dev)?.unwrap_or(new).min(new);
+    let asks = Step {
+        group: dev,
+        expected: if stage.name == StageName::Filter { 1 } else { right },
+        pictures: mean(&asked.pictures),
+        patches: mean(&asked.patches),
+        draws: true,
+        ..tried
+    };
+    let after = steps.checked_div(settings.cadence.evaluate).unwrap_or(0);
+    evaluations(&mut told, (model, precision), &asks, dev_prompts, after)?;
     Ok(told)
 }

@@ -8,13 +8,13 @@ use std::time::Instant;
 use anyhow::Context as _;
 use candle_core::Var;
 use candle_core::backprop::GradStore;
-use mmrag_core::Sampling;
 use mmrag_model::{
-    ALL_TARGETS, Adapter, Cost, Depth, Encoded, Forward, Grad, Group, LoraSpec, Picture, Placement,
-    Policy, Trained,
+    ALL_TARGETS, Adapter, Cost, Depth, Encoded, Grad, Group, ImageProcessor, LoraSpec, Placement,
+    Policy, Shared, Trained,
 };
 use mmrag_ops::{AdamW, AdamWOptions, backward, side_by_side};
 
+use crate::bench::{PromptSize, sampling};
 use crate::predict::Step;
 
 /// Tokens of the short replies that stand for long ones: what the second adds over the first, each
@@ -33,11 +33,10 @@ const ROUNDS: usize = 5;
 /// Seconds of the parts of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seconds {
-    /// Pictures of all prompts, seen once.
-    pub(crate) vision: f64,
-    /// Drawing the replies to all prompts.
+    /// Drawing the replies to all prompts, their pictures seen among it.
     pub(crate) sample: f64,
-    /// Forward and backward passes of all groups and the optimizer's step.
+    /// Forward and backward passes of all groups and the optimizer's step; of pictures where they
+    /// are not seen before.
     pub(crate) update: f64,
 }
 
@@ -52,25 +51,66 @@ pub(crate) fn seconds(
     cost: &Cost,
     step: &Step,
 ) -> anyhow::Result<Seconds> {
+    of_all_layers(model, placement, cost, step, |trial| {
+        let sample = if step.draws { trial.sample()? } else { 0.0 };
+        Ok(Seconds { sample, update: trial.update()? })
+    })
+}
+
+/// Seconds of drawing the replies of a step, whatever is done with them.
+///
+/// # Errors
+///
+/// As [`seconds`].
+pub(crate) fn drawing(
+    model: &Path,
+    placement: &Placement,
+    cost: &Cost,
+    step: &Step,
+) -> anyhow::Result<f64> {
+    let told = |trial: &Trial<'_>| Ok(Seconds { sample: trial.sample()?, update: 0.0 });
+    of_all_layers(model, placement, cost, step, told).map(|seconds| seconds.sample)
+}
+
+fn of_all_layers(
+    model: &Path,
+    placement: &Placement,
+    cost: &Cost,
+    step: &Step,
+    told: impl Fn(&Trial<'_>) -> anyhow::Result<Seconds>,
+) -> anyhow::Result<Seconds> {
     let [few, more] = depths(cost);
     let depth = cost.depth();
-    let tried = |depth: Depth| -> anyhow::Result<Seconds> {
-        let policy = Policy::shaped(model, depth, placement)
+    let tried = |layers: usize, blocks: usize| -> anyhow::Result<Seconds> {
+        let policy = Policy::shaped(model, Depth { layers, blocks }, placement)
             .with_context(|| format!("failed to try layers of {}", model.display()))?;
-        Trial::new(&policy, step)?.seconds()
+        told(&Trial::new(&policy, step)?)
     };
-    let more_s = tried(more)?;
-    let few_s = if few == more { more_s } else { tried(few)? };
-    let whole = |of: fn(&Seconds) -> f64, few: usize, more: usize, all: usize| {
-        let (first, last) = (of(&few_s), of(&more_s));
-        let each = if more > few { (last - first).max(0.0) / (more - few) as f64 } else { 0.0 };
-        first + each * (all - few) as f64
+    let first = tried(few.layers, few.blocks)?;
+    // What a layer adds, and what a block.
+    let beyond = |few: usize, more: usize, all: usize, last: Seconds| -> Seconds {
+        let each = |first: f64, last: f64| {
+            (last - first).max(0.0) / (more - few) as f64 * (all - few) as f64
+        };
+        Seconds { sample: each(first.sample, last.sample), update: each(first.update, last.update) }
     };
-    Ok(Seconds {
-        vision: whole(|s| s.vision, few.blocks, more.blocks, depth.blocks),
-        sample: whole(|s| s.sample, few.layers, more.layers, depth.layers),
-        update: whole(|s| s.update, few.layers, more.layers, depth.layers),
-    })
+    let mut whole = first;
+    if more.layers > few.layers {
+        let last = tried(more.layers, few.blocks)?;
+        whole.add(beyond(few.layers, more.layers, depth.layers, last));
+    }
+    if more.blocks > few.blocks {
+        let last = tried(few.layers, more.blocks)?;
+        whole.add(beyond(few.blocks, more.blocks, depth.blocks, last));
+    }
+    Ok(whole)
+}
+
+impl Seconds {
+    fn add(&mut self, other: Self) {
+        self.sample += other.sample;
+        self.update += other.update;
+    }
 }
 
 /// The numbers of layers that are tried: so many that the weights do not stay in the caches, as those
@@ -97,7 +137,8 @@ struct Trial<'a> {
     policy: &'a Policy,
     adapter: Option<Adapter>,
     step: &'a Step,
-    prompt: Encoded,
+    /// As many as the step has, each with pictures of its own.
+    prompts: Vec<Encoded>,
 }
 
 impl<'a> Trial<'a> {
@@ -110,51 +151,23 @@ impl<'a> Trial<'a> {
                 Some(Adapter::new(policy.vlm(), &spec, 0).context("failed to make an adapter")?)
             }
         };
-        let tokens = words(policy, step.group.prompt);
-        let prompt = policy.encode_tokens(&tokens, &[]).context("failed to make a prompt")?;
-        Ok(Self { policy, adapter, step, prompt })
-    }
-
-    fn seconds(&self) -> anyhow::Result<Seconds> {
-        let seen = if self.step.trained == Trained::Full { 4.0 } else { 1.0 };
-        Ok(Seconds {
-            vision: seen * timed(|| self.see())?,
-            sample: if self.step.draws { self.sample()? } else { 0.0 },
-            update: self.update()?,
-        })
-    }
-
-    /// The pictures of all prompts, each prompt's together.
-    fn see(&self) -> anyhow::Result<()> {
-        let Some(picture) = self.step.picture(self.policy) else { return Ok(()) };
-        let pictures = vec![&picture; self.step.pictures];
-        let prompts = vec![(); self.step.groups];
-        let pass = Forward::untracked(None);
-        let seen = side_by_side(&prompts, self.policy.device(), |()| {
-            self.policy.vlm().see(&pass, &pictures).map(drop)
-        });
-        seen.into_iter().collect::<Result<(), _>>().context("failed to see pictures")
+        let size = step.prompt(policy.processor());
+        let prompts = (0..step.groups.max(1) as u64).map(|seed| size.prompt(policy, seed));
+        let prompts = prompts.collect::<anyhow::Result<_>>()?;
+        Ok(Self { policy, adapter, step, prompts })
     }
 
     /// Seconds of drawing replies of full length, from short ones.
     fn sample(&self) -> anyhow::Result<f64> {
-        let prompts = vec![self.prompt.clone(); self.step.groups];
         let draw = |new: usize| {
-            let n = self.step.group.replies;
-            let sampling = Sampling {
-                temperature: 1.0,
-                top_p: 1.0,
-                top_k: 0,
-                max_new_tokens: new,
-                n,
-                seed: 0,
-            };
+            let sampling = sampling(self.step.group.replies, new);
             timed(|| {
+                self.policy.forget_pictures();
                 let actor = self.policy.with(self.adapter.as_ref());
-                actor.sample(&prompts, &sampling).map(drop).context("failed to draw replies")
+                actor.sample(&self.prompts, &sampling).map(drop).context("failed to draw replies")
             })
         };
-        let new = self.step.group.new;
+        let new = self.step.expected;
         if new <= SHORT.1 {
             return draw(new);
         }
@@ -167,21 +180,24 @@ impl<'a> Trial<'a> {
     /// are done.
     fn update(&self) -> anyhow::Result<f64> {
         let (at_once, tokens) = self.step.passes;
-        let own = self.step.group.tokens().max(1);
+        let own = Shared { new: self.step.expected, ..self.step.group }.tokens().max(1);
         let a_pass = (tokens / own).clamp(1, self.step.groups);
-        let reply = words(self.policy, self.step.group.new);
+        let reply = words(self.policy, self.step.expected);
         let replies = vec![reply; self.step.group.replies];
-        let group = Group { prompt: self.prompt.clone(), replies };
-        let pass = vec![group; a_pass];
-        let passes = self.step.groups.div_ceil(a_pass);
-        let wave = vec![pass; at_once.clamp(1, passes)];
+        let group = |prompt: &Encoded| Group { prompt: prompt.clone(), replies: replies.clone() };
+        let groups: Vec<Group> = self.prompts.iter().map(group).collect();
+        let passes = groups.len().div_ceil(a_pass);
+        let wave: Vec<&[Group]> = groups.chunks(a_pass).take(at_once.max(1)).collect();
         let one = timed(|| {
+            if !self.step.draws {
+                self.policy.forget_pictures();
+            }
             let learnt = side_by_side(&wave, self.policy.device(), |pass| self.learn(pass));
             learnt.into_iter().collect()
         })?;
         let waves = passes as f64 / wave.len() as f64;
         let mut optimizer = AdamW::new(self.vars(), AdamWOptions::default());
-        let gradients = self.gradients(&wave[0])?;
+        let gradients = self.gradients(wave[0])?;
         let stepped = timed(|| {
             optimizer.step(&gradients, 1e-12, Some(1.0)).context("failed to step")?;
             Ok(self.policy.device().synchronize()?)
@@ -240,16 +256,13 @@ fn timed(mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
 }
 
 impl Step {
-    /// One picture of a prompt, as patches of a square; nothing if there are none.
-    fn picture(&self, policy: &Policy) -> Option<Picture> {
-        let patches = self.patches / self.pictures.max(1);
-        if patches == 0 {
-            return None;
-        }
-        let merge = policy.processor().merge_size;
-        let side = ((patches as f64).sqrt() / merge as f64).round().max(1.0) as usize * merge;
-        let vision = &policy.vlm().config().vision;
-        let width = vision.in_channels * vision.temporal_patch_size * vision.patch_size.pow(2);
-        Some(Picture { values: vec![0.1; side * side * width], grid: [1, side, side] })
+    /// A prompt as long as those of the step, with as many pictures, which are squares.
+    fn prompt(&self, processor: &ImageProcessor) -> PromptSize {
+        let merge = processor.merge_size.max(1);
+        let side = (self.patches as f64 / self.pictures.max(1) as f64).sqrt() / merge as f64;
+        let images = if self.patches == 0 { 0 } else { self.pictures };
+        let side = side.round().max(1.0) as usize;
+        let text = self.group.prompt.saturating_sub(images * (2 + side * side));
+        PromptSize { text: text.max(1), images, image_size: side * merge * processor.patch_size }
     }
 }

@@ -309,6 +309,7 @@ impl GrpoCommand {
             &cost,
             &predict::Step {
                 group,
+                expected: group.new,
                 groups: 1,
                 pictures: size.images,
                 patches,
