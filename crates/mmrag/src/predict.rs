@@ -285,6 +285,55 @@ pub(crate) fn training(
     Ok(told)
 }
 
+/// What a supervised training asks on dev.
+struct Asked {
+    prompts: Prompts,
+    /// How many prompts there are in all.
+    count: usize,
+    /// One prompt and its reply, with the most tokens that it may have.
+    group: Shared,
+    /// Tokens that a reply will have.
+    expected: usize,
+}
+
+impl Asked {
+    fn of(model: &Path, stage: &Stage, dev: &[Example]) -> anyhow::Result<Self> {
+        let prompts = Prompts::of(model, stage, dev)?;
+        let new = reply_tokens(stage.template.style());
+        let expected = match stage.name {
+            StageName::Filter => 1,
+            StageName::Rank => right_replies(model, stage, dev)?.unwrap_or(new).min(new),
+        };
+        Ok(Self {
+            count: dev.len() * prompts.tokens.len() / QUESTIONS.min(dev.len()),
+            group: Shared { prompt: mean(&prompts.tokens), replies: 1, new },
+            expected,
+            prompts,
+        })
+    }
+
+    /// Bytes that an evaluation takes besides the weights.
+    fn bytes(&self, stage: &Stage, cost: &Cost) -> usize {
+        let threads = rayon::current_num_threads();
+        match stage.name {
+            StageName::Filter => cost.choosing_bytes(self.group.prompt, self.count, threads),
+            StageName::Rank => cost.sampling_bytes(self.group, self.count, threads),
+        }
+    }
+
+    /// A step that draws such replies instead of learning.
+    fn step(&self, learning: &Step) -> Step {
+        Step {
+            group: self.group,
+            expected: self.expected,
+            pictures: mean(&self.prompts.pictures),
+            patches: mean(&self.prompts.patches),
+            draws: true,
+            ..*learning
+        }
+    }
+}
+
 /// Lessons that are made ready to see how long they are, from the first to the last.
 const LESSONS: usize = 64;
 
@@ -322,14 +371,7 @@ pub(crate) fn supervised(
     let all = settings.lessons_per_step * group.tokens();
     let pass = settings.tokens_per_pass.max(lengths.max().unwrap_or(0)).min(all.max(1));
     let passes = threads.min(all.div_ceil(pass.max(1))).max(1);
-    let asked = Prompts::of(model, stage, &questions.dev)?;
-    let new = reply_tokens(stage.template.style());
-    let dev = Shared { prompt: mean(&asked.tokens), replies: 1, new };
-    let dev_prompts = questions.dev.len() * asked.tokens.len() / QUESTIONS.min(questions.dev.len());
-    let evaluation = match stage.name {
-        StageName::Filter => cost.choosing_bytes(dev.prompt, dev_prompts, threads),
-        StageName::Rank => cost.sampling_bytes(dev, dev_prompts, threads),
-    };
+    let asked = Asked::of(model, stage, &questions.dev)?;
     let tried = Step {
         group,
         expected: group.new,
@@ -337,9 +379,9 @@ pub(crate) fn supervised(
         pictures: mean(&prompts.pictures),
         patches: mean(&prompts.patches),
         draws: false,
-        evaluation,
+        evaluation: asked.bytes(stage, &cost),
         ready: LESSON_BATCHES_READY,
-        features: cost.kept_features_bytes(asked.patches_a_picture() * pictures(questions)),
+        features: cost.kept_features_bytes(asked.prompts.patches_a_picture() * pictures(questions)),
         trained,
         checkpointing: settings.gradient_checkpointing,
         passes: (passes, pass),
@@ -353,16 +395,7 @@ pub(crate) fn supervised(
     told["tokens_per_pass"] = pass.into();
     told["steps"] = steps.into();
     told["all_steps_s"] = (steps as f64 * step_s).into();
-    let right = right_replies(model, stage, &questions.dev)?.unwrap_or(new).min(new);
-    let asks = Step {
-        group: dev,
-        expected: if stage.name == StageName::Filter { 1 } else { right },
-        pictures: mean(&asked.pictures),
-        patches: mean(&asked.patches),
-        draws: true,
-        ..tried
-    };
     let after = steps.checked_div(settings.cadence.evaluate).unwrap_or(0);
-    evaluations(&mut told, (model, precision), &asks, dev_prompts, after)?;
+    evaluations(&mut told, (model, precision), &asked.step(&tried), asked.count, after)?;
     Ok(told)
 }
