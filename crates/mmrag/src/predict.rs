@@ -86,18 +86,18 @@ pub(crate) fn step(
 /// Prompts of an evaluation that are tried for all of them.
 const ASKED: usize = 32;
 
-/// Adds what evaluations take and what the whole takes: `asked` prompts like those of `step`, one
-/// reply each, before the first step and `after` times more.
+/// Adds what evaluations take and what the whole takes: `count` times `asked` prompts like those of
+/// `step`, one reply each.
 fn evaluations(
     told: &mut Value,
     (model, precision): (&Path, Precision),
     step: &Step,
     asked: usize,
-    after: usize,
+    count: usize,
 ) -> anyhow::Result<()> {
     let cost = Cost::read(model, precision)
         .with_context(|| format!("failed to read the model {}", model.display()))?;
-    let groups = asked.min(ASKED);
+    let groups = if count == 0 { 0 } else { asked.min(ASKED) };
     let one = Step { groups, group: Shared { replies: 1, ..step.group }, ..*step };
     let seconds = if groups == 0 {
         0.0
@@ -105,9 +105,9 @@ fn evaluations(
         let tried = probe::drawing(model, &Placement::cpu(precision), &cost, &one)?;
         tried * asked as f64 / groups as f64
     };
-    told["evaluations"] = json!({ "count": 1 + after, "seconds": seconds });
+    told["evaluations"] = json!({ "count": count, "seconds": seconds });
     let steps = told["all_steps_s"].as_f64().unwrap_or(0.0);
-    told["all_s"] = (steps + (1 + after) as f64 * seconds).into();
+    told["all_s"] = (steps + count as f64 * seconds).into();
     Ok(())
 }
 
@@ -280,8 +280,8 @@ pub(crate) fn training(
     told["tokens_per_pass"] = pass.into();
     told["steps"] = steps.into();
     told["all_steps_s"] = all_s.into();
-    let after = steps.checked_div(settings.cadence.evaluate).unwrap_or(0);
-    evaluations(&mut told, (model, Precision::Stored), &tried, asked, after)?;
+    let count = settings.cadence.evaluations(steps);
+    evaluations(&mut told, (model, Precision::Stored), &tried, asked, count)?;
     Ok(told)
 }
 
@@ -395,7 +395,7 @@ pub(crate) fn supervised(
     told["tokens_per_pass"] = pass.into();
     told["steps"] = steps.into();
     told["all_steps_s"] = (steps as f64 * step_s).into();
-    let after = steps.checked_div(settings.cadence.evaluate).unwrap_or(0);
-    evaluations(&mut told, (model, precision), &asked.step(&tried), asked.count, after)?;
+    let count = settings.cadence.evaluations(steps);
+    evaluations(&mut told, (model, precision), &asked.step(&tried), asked.count, count)?;
     Ok(told)
 }

@@ -116,6 +116,14 @@ pub struct Cadence {
     pub samples: usize,
 }
 
+impl Cadence {
+    /// How often a training of so many steps is evaluated: before the first step, in between, and
+    /// after the last.
+    pub fn evaluations(&self, steps: usize) -> usize {
+        if self.evaluate == 0 { 0 } else { 1 + steps.div_ceil(self.evaluate) }
+    }
+}
+
 /// How completions are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -544,6 +552,14 @@ mod tests {
         check(&|s| s.schedule.warmup = 1.5, "schedule.warmup");
         check(&|s| s.schedule.hold = -0.1, "schedule.hold");
         check(&|s| (s.schedule.warmup, s.schedule.hold) = (0.5, 0.6), "schedule.hold");
+    }
+
+    #[test]
+    fn a_training_is_evaluated_first_and_last_and_in_between() {
+        let every = |evaluate| Cadence { evaluate, checkpoint: 0, samples: 0 };
+        assert_eq!(every(20).evaluations(60), 4);
+        assert_eq!(every(500).evaluations(79), 2);
+        assert_eq!(every(0).evaluations(60), 0);
     }
 
     #[test]
