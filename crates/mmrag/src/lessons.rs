@@ -7,13 +7,15 @@
 mod demonstrations;
 mod distractors;
 mod exercise;
+mod given;
+mod recital;
 mod undecided;
 
 use std::sync::Arc;
 
 use mmrag_core::{Content, Document, Example, Message, Part, Prompt, Question, QuestionId, Role};
 use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
-use mmrag_task::{Case, FilterMode, PromptStyle, Stage, Template, named_cells};
+use mmrag_task::{Case, FilterMode, PromptStyle, Stage, Template};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -43,11 +45,12 @@ const SLOW_KINDS: [Kind; 9] = [
 const SEEKING_KINDS: [Kind; 3] =
     [Kind::ImageListQ, Kind::ComposeTextImage, Kind::ComposeTableImage];
 
-/// The kinds of question whose answer stands in no document, but follows from what they say.
-const CONCLUDING_KINDS: [Kind; 3] = [Kind::CompareText, Kind::CompareImage, Kind::ImageYesNo];
+/// The kinds of question that are answered by a search: those, and `Intersect`.
+const SEARCHED_KINDS: [Kind; 4] =
+    [Kind::ImageListQ, Kind::ComposeTextImage, Kind::ComposeTableImage, Kind::IntersectImageTable];
 
 /// A stretch of the training with one mixture of lessons.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Phase {
     /// How many lessons the phase has.
@@ -71,6 +74,12 @@ pub(crate) struct Phase {
     /// Weight of answering when the reasoning is given.
     #[serde(default)]
     pub(crate) conclude: f64,
+    /// Weight of saying whether one thing is what is asked for, when a search is given up to there.
+    #[serde(default)]
+    pub(crate) judge: f64,
+    /// The kinds of question that such searches are for.
+    #[serde(default = "searched_kinds")]
+    pub(crate) judged: Vec<Kind>,
     /// The fewest and the most documents of a recite, quiz or rank lesson.
     pub(crate) documents: [usize; 2],
     /// Share of the read and rank lessons that reason before they rank.
@@ -92,23 +101,32 @@ pub(crate) struct Phase {
     /// document, as a filter leaves them: what differs is the name.
     #[serde(default)]
     pub(crate) alike: f64,
-    /// Of the reasoned lessons on something that the question describes instead of naming, the
-    /// share that looks at each thing it may be; the others go to the right one straight away.
+    /// Of the reasoned lessons on a picture that the question describes instead of naming, the share
+    /// that looks at each it may be and judges it; the others go to the right one straight away.
     #[serde(default)]
     pub(crate) survey: f64,
     /// Share of the rank lessons whose reply takes up the question that is asked or another one of
     /// its kind over the same documents, each as likely.
     #[serde(default)]
     pub(crate) undecided: f64,
-    /// The kinds of question that are taken up as they are asked all the same.
+    /// Of these, the share whose reply says that no document holds the answer.
     #[serde(default)]
-    pub(crate) decided: Vec<Kind>,
+    pub(crate) abstaining: f64,
 }
 
 impl Phase {
     fn slow(&self) -> Option<Vec<Kind>> {
         (!self.slow.is_empty()).then(|| self.slow.clone())
     }
+
+    /// Whether replies to a kind of question search, so that the question says what is judged.
+    fn searches(&self, kind: Kind) -> bool {
+        self.survey > 0.0 && SEARCHED_KINDS.contains(&kind)
+    }
+}
+
+fn searched_kinds() -> Vec<Kind> {
+    SEARCHED_KINDS.to_vec()
 }
 
 fn slow_kinds() -> Vec<Kind> {
@@ -121,6 +139,7 @@ pub(crate) struct LessonPlan {
     phases: Vec<Phase>,
     recital: Template,
     quiz: Template,
+    judge: Template,
     filter: Stage,
     reasoned: Stage,
     direct: Stage,
@@ -144,6 +163,8 @@ impl LessonPlan {
                 .expect("both places stand in it once, in order"),
             quiz: Template::new(PromptStyle::Compact, "Solve each. {question}\n{documents}", 120)
                 .expect("both places stand in it once, in order"),
+            judge: Template::new(PromptStyle::Compact, "Judge. {question}\n{documents}", 120)
+                .expect("both places stand in it once, in order"),
             filter: Stage::filter(PromptStyle::Compact, FilterMode::Direct),
             reasoned: Stage::rank(PromptStyle::Compact, true),
             direct: Stage::rank(PromptStyle::Compact, false),
@@ -161,8 +182,9 @@ impl LessonPlan {
         let mut draws = stream(self.seed, index);
         // Every lesson is of a world of its own: nothing but the documents can tell its facts.
         let world = draws.random();
-        let Phase { describe, recite, read, quiz, filter, rank, seek, conclude, .. } = *phase;
-        let weights = [describe, recite, read, quiz, filter, rank, seek, conclude];
+        let Phase { describe, recite, read, quiz, filter, rank, seek, conclude, judge, .. } =
+            *phase;
+        let weights = [describe, recite, read, quiz, filter, rank, seek, conclude, judge];
         Some(match weighted(&mut draws, weights) {
             0 => describe_picture(world),
             1 => self.recite(world, phase, &mut draws),
@@ -171,6 +193,7 @@ impl LessonPlan {
             4 => self.filter(world, phase, &mut draws),
             5 => self.rank(world, phase, &mut draws),
             6 => self.seek(world, &mut draws),
+            8 => self.judge(world, phase, &mut draws),
             _ => self.conclude(world, &mut draws),
         })
     }
@@ -181,47 +204,6 @@ impl LessonPlan {
             end += phase.lessons;
             index < end
         })
-    }
-
-    /// One of several documents, by a title that no other bears, or all with their labels. Every
-    /// token of the reply is copied or seen, so that a lesson teaches far more of both than a
-    /// question's short answer does.
-    fn recite(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
-        let [least, most] = phase.documents;
-        let count = draws.random_range(least..=most.max(least));
-        let example = example(world, None);
-        let mut written: Vec<_> = example.candidates.iter().filter_map(written).collect();
-        if draws.random_bool(0.5) {
-            // Numbers are many and each is rare: without this they are never learned to copy.
-            written.sort_by_key(|(_, text)| !text.contains(|c: char| c.is_ascii_digit()));
-        }
-        let mut written = written.into_iter();
-        let told: Vec<(Arc<Document>, String)> = (0..count)
-            .map_while(|_| {
-                if draws.random_bool(0.5) {
-                    let picture = u64::from(draws.random::<u32>());
-                    let (picture, shown) = atlas::description(world, NameSplit::Sft, picture);
-                    Some((picture, shown))
-                } else {
-                    written.next()
-                }
-            })
-            .collect();
-        let (documents, texts): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-        let bears = |title: &str| documents.iter().filter(|other| other.title == title).count();
-        let mut unique = (0..documents.len()).collect::<Vec<_>>();
-        unique.retain(|&at| bears(&documents[at].title) == 1);
-        let (which, reply) = if unique.is_empty() || documents.len() <= 4 && draws.random_bool(0.5)
-        {
-            let all = texts.iter().enumerate().map(|(nth, text)| format!("{text}[{}]", nth + 1));
-            ("all".to_owned(), all.collect::<Vec<_>>().join("\n"))
-        } else {
-            let target = unique[draws.random_range(0..unique.len())];
-            (documents[target].title.clone(), texts[target].clone())
-        };
-        let question = Question { id: QuestionId::new("recite"), text: which, images: Vec::new() };
-        let case = Case { question, documents };
-        Composed { prompt: self.recital.render(&case), reply }
     }
 
     fn read(&self, world: u64, index: usize, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
@@ -288,18 +270,6 @@ impl LessonPlan {
         verdict(&self.filter, &example, wants_gold, 1.0, draws)
     }
 
-    /// The answer alone is to be told, from a reasoning that is given: of a whole reply it is one
-    /// word in fifty, too few to learn when yes follows and when no.
-    fn conclude(&self, world: u64, draws: &mut ChaCha8Rng) -> Composed {
-        let example = example(world, Some(CONCLUDING_KINDS.to_vec()));
-        let gold = gold_and_distractors(&example, 0, false, draws);
-        let mut whole = demonstration(&self.reasoned, &example, &gold, draws.random());
-        let answer = whole.reply.find("<answer>").expect("every reply has an answer");
-        let rest = whole.reply.split_off(answer + "<answer>".len());
-        whole.prompt.reply_prefix = std::mem::replace(&mut whole.reply, rest);
-        whole
-    }
-
     fn rank(&self, world: u64, phase: &Phase, draws: &mut ChaCha8Rng) -> Composed {
         let kinds = happens(phase.slow_ranks, draws).then(|| phase.slow()).flatten();
         let options = AtlasOptions { kinds, ..AtlasOptions::default() };
@@ -308,7 +278,7 @@ impl LessonPlan {
         let count = draws.random_range(least..=most.max(least));
         let alike = happens(phase.alike, draws);
         let (asked, told, shown) = if happens(phase.undecided, draws) {
-            let open = Undecided::new(exercise, count, alike, &phase.decided, draws);
+            let open = Undecided::new(exercise, (count, alike), phase, draws);
             (open.asked, open.told, open.documents)
         } else {
             let shown = gold_and_distractors(&exercise.example, count, alike, draws);
@@ -357,18 +327,11 @@ pub(crate) fn texts(count: usize) -> impl Iterator<Item = String> + Send {
         quiz: 0.1,
         filter: 0.2,
         rank: 0.4,
-        seek: 0.0,
-        conclude: 0.0,
         documents: [2, 12],
         reasoning: 0.7,
         slow: slow_kinds(),
-        slow_ranks: 0.0,
-        slow_filters: 0.0,
-        filter_texts: 0.0,
-        alike: 0.0,
         survey: 0.5,
-        undecided: 0.0,
-        decided: Vec::new(),
+        ..Phase::default()
     };
     let plan = LessonPlan::new(0, vec![even]);
     (0..count).filter_map(move |index| plan.lesson(index)).flat_map(|lesson| {
@@ -400,20 +363,6 @@ fn weighted<const N: usize>(draws: &mut ChaCha8Rng, weights: [f64; N]) -> usize 
     weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(N - 1)
 }
 
-/// What a text or a table says.
-fn written(document: &Arc<Document>) -> Option<(Arc<Document>, String)> {
-    let text = match &document.content {
-        Content::Text(text) => format!("{}: {text}", document.title),
-        Content::Table(table) => {
-            let rows = table.rows.iter().map(|row| named_cells(&table.header, row));
-            rows.collect::<Vec<_>>().join("\n ")
-        }
-        Content::Image(_) => return None,
-    };
-    // The blank makes the first word the token that it is everywhere else.
-    Some((document.clone(), format!(" {text}")))
-}
-
 #[cfg(test)]
 mod tests {
     use mmrag_data::atlas::Kind;
@@ -429,8 +378,6 @@ mod tests {
             quiz: 0.2,
             filter: 0.3,
             rank,
-            seek: 0.0,
-            conclude: 0.0,
             documents: [2, 4],
             reasoning: 0.5,
             slow: vec![Kind::TableQ],
@@ -440,7 +387,8 @@ mod tests {
             alike: 0.5,
             survey: 0.5,
             undecided: 0.5,
-            decided: Vec::new(),
+            abstaining: 0.3,
+            ..Phase::default()
         };
         LessonPlan::new(3, vec![phase(20, 1.0, 0.0), phase(40, 0.0, 1.0)])
     }
@@ -449,8 +397,13 @@ mod tests {
     fn plan_of(ask: impl Fn(&mut Phase)) -> LessonPlan {
         let mut plan = plan();
         for phase in &mut plan.phases {
-            *phase = Phase { describe: 0.0, recite: 0.0, read: 0.0, quiz: 0.0, ..phase.clone() };
-            *phase = Phase { filter: 0.0, rank: 0.0, seek: 0.0, conclude: 0.0, ..phase.clone() };
+            *phase = Phase {
+                lessons: phase.lessons,
+                documents: phase.documents,
+                reasoning: phase.reasoning,
+                alike: phase.alike,
+                ..Phase::default()
+            };
             ask(phase);
         }
         plan
@@ -513,6 +466,23 @@ mod tests {
     }
 
     #[test]
+    fn one_thing_of_a_search_is_judged() {
+        let plan = plan_of(|phase| {
+            (phase.judge, phase.documents) = (1.0, [3, 8]);
+            phase.judged = super::searched_kinds();
+        });
+        let mut n_yes = 0;
+        for index in 0..60 {
+            let lesson = plan.lesson(index).unwrap();
+            let given = &lesson.prompt.reply_prefix;
+            assert!(given.starts_with("<think> Look at each. ") && given.ends_with(','), "{given}");
+            assert!([" yes.", " no."].contains(&lesson.reply.as_str()), "{}", lesson.reply);
+            n_yes += usize::from(lesson.reply == " yes.");
+        }
+        assert!((20..50).contains(&n_yes), "{n_yes} of 60");
+    }
+
+    #[test]
     fn a_picture_is_sought_by_what_it_shows_and_not_by_its_title() {
         let plan = plan_of(|phase| phase.seek = 1.0);
         let lessons: Vec<_> = (0..60).map(|index| plan.lesson(index).unwrap()).collect();
@@ -561,6 +531,12 @@ mod tests {
             include_str!("../runs/conclude.toml"),
             include_str!("../runs/whole.toml"),
             include_str!("../runs/undecided.toml"),
+            include_str!("../runs/search.toml"),
+            include_str!("../runs/abstain.toml"),
+            include_str!("../runs/pictures.toml"),
+            include_str!("../runs/singles.toml"),
+            include_str!("../runs/none.toml"),
+            include_str!("../runs/seldom.toml"),
             include_str!("../runs/small.toml"),
         ];
         for text in [text].into_iter().chain(others) {

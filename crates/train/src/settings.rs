@@ -310,9 +310,9 @@ impl GrpoSettings {
     /// exactly.
     pub fn demo(stage: StageName) -> Self {
         let robust = Self::robust(stage);
-        let (estimator, max_completion_tokens) = match stage {
-            StageName::Filter => (Estimator::Exact, 8),
-            StageName::Rank => (Estimator::Sampled, 176),
+        let (estimator, max_completion_tokens, cadence) = match stage {
+            StageName::Filter => (Estimator::Exact, 8, 20),
+            StageName::Rank => (Estimator::Sampled, 176, 24),
         };
         Self {
             prompts_per_step: match stage {
@@ -330,12 +330,12 @@ impl GrpoSettings {
                 positive_weight: 3.0,
                 max_documents: 15,
                 curriculum: Curriculum::Off,
-                lacking: if stage == StageName::Rank { 0.1 } else { 0.0 },
+                lacking: if stage == StageName::Rank { 0.2 } else { 0.0 },
             },
             loss: LossRule { beta: 0.0, ..robust.loss },
             schedule: Schedule { learning_rate: 1e-3, floor: 0.1, ..robust.schedule },
             lora: LoraSettings { r: 16, alpha: 32.0, ..robust.lora },
-            cadence: Cadence { evaluate: 20, checkpoint: 20, samples: 20 },
+            cadence: Cadence { evaluate: cadence, checkpoint: cadence, samples: cadence },
             ..robust
         }
     }

@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Examples:
   mmrag train filter crates/mmrag/runs/filter.toml
   mmrag train rank crates/mmrag/runs/rank.toml
 
-The built-in small model, from nothing (nearly three hours on two cores):
+The built-in small model, from nothing (some four hours on two cores):
   mmrag model new --out runs/new --seed 1
   mmrag train sft crates/mmrag/runs/small.toml
 

@@ -35,6 +35,13 @@ impl Exercise {
         Some(Self::new(self.world, self.index.wrapping_add(steps), options))
     }
 
+    /// Takes the answer away, so that the reply is that there is none.
+    pub(super) fn withdraw(&mut self) {
+        self.example.steps.clear();
+        self.example.gold.documents.clear();
+        self.example.gold.answers.clear();
+    }
+
     /// The right reply, by the short way or by a search where there is something to search.
     pub(super) fn reply(&self, stage: &Stage, case: &Case, surveys: bool) -> String {
         let mut example = self.example.clone();
@@ -42,7 +49,8 @@ impl Exercise {
         let shown: Vec<_> = case.documents.iter().map(|document| document.id.clone()).collect();
         let search =
             || atlas::survey(self.world, NameSplit::Sft, self.index, &self.options, &shown);
-        let Some(steps) = (surveys && stage.grammar.think).then(search).flatten() else {
+        let searches = surveys && stage.grammar.think && !example.gold.documents.is_empty();
+        let Some(steps) = searches.then(search).flatten() else {
             return stage.render(&stage.demonstration(case, &example));
         };
         let mut reply = stage.demonstration(case, &Example { steps, ..example });

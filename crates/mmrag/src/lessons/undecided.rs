@@ -1,16 +1,17 @@
-//! Replies over a list that take up the question that is asked or another one like it, whichever:
-//! they teach how a reply over a long list is written, and leave open which documents a question
-//! is about.
+//! Replies over a list that take up the question that is asked or another one like it, or none,
+//! whichever: they teach how a reply over a long list is written, and leave open which documents a
+//! question is about, and whether any is.
 
 use std::sync::Arc;
 
 use mmrag_core::Document;
-use mmrag_data::atlas::Kind;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::Phase;
 use super::distractors::{gold_and_distractors, likeness, split_gold};
 use super::exercise::Exercise;
+use super::happens;
 
 /// How many other questions of the world are looked at for the one that is most alike.
 const LOOKED_AT: u64 = 12;
@@ -22,24 +23,23 @@ const LIKE: usize = 900;
 pub(super) struct Undecided {
     /// The question that is asked.
     pub(super) asked: Exercise,
-    /// The one that the reply answers: either is as likely. Where no other is like enough, the one
-    /// that is asked.
+    /// The one that the reply answers: either is as likely. Where no other is like enough, or the
+    /// reply is a search, the one that is asked. It may have lost its answer, to be replied to with none.
     pub(super) told: Exercise,
     /// What both are answered from, and distractors of the one that is asked.
     pub(super) documents: Vec<Arc<Document>>,
 }
 
 impl Undecided {
-    /// Beside `asked`, with about `count` documents; it is told itself if its kind is `decided`.
+    /// Beside `asked`, with about `count` documents, `alike` or any.
     pub(super) fn new(
         asked: Exercise,
-        count: usize,
-        alike: bool,
-        decided: &[Kind],
+        (count, alike): (usize, bool),
+        phase: &Phase,
         draws: &mut ChaCha8Rng,
     ) -> Self {
-        let is_open = asked.kind().is_some_and(|kind| !decided.contains(&kind));
-        let rival = is_open.then(|| rival(&asked)).flatten();
+        let searches = asked.kind().is_some_and(|kind| phase.searches(kind));
+        let rival = (!searches).then(|| rival(&asked)).flatten();
         let mut documents: Vec<Arc<Document>> = Vec::new();
         let golds = std::iter::once(&asked).chain(&rival).map(|one| split_gold(&one.example).0);
         for document in golds.flatten() {
@@ -53,7 +53,10 @@ impl Undecided {
             }
         }
         let takes_rival = draws.random_range(0..=usize::from(rival.is_some())) == 1;
-        let told = rival.filter(|_| takes_rival).unwrap_or_else(|| asked.clone());
+        let mut told = rival.filter(|_| takes_rival).unwrap_or_else(|| asked.clone());
+        if happens(phase.abstaining, draws) {
+            told.withdraw();
+        }
         Self { asked, told, documents }
     }
 }
@@ -77,23 +80,24 @@ fn rival(asked: &Exercise) -> Option<Exercise> {
 
 #[cfg(test)]
 mod tests {
-    use mmrag_data::atlas::AtlasOptions;
+    use mmrag_data::atlas::{AtlasOptions, Kind};
     use mmrag_task::Case;
     use rand::SeedableRng as _;
 
     use super::*;
 
-    fn undecided(kind: Kind, seed: u64, decided: &[Kind]) -> Undecided {
+    fn undecided(kind: Kind, seed: u64, phase: &Phase) -> Undecided {
         let options = AtlasOptions { kinds: Some(vec![kind]), ..AtlasOptions::default() };
         let asked = Exercise::new(seed, 3, options);
-        Undecided::new(asked, 10, false, decided, &mut ChaCha8Rng::seed_from_u64(seed))
+        Undecided::new(asked, (10, false), phase, &mut ChaCha8Rng::seed_from_u64(seed))
     }
 
     #[test]
     fn either_question_can_be_answered_and_both_are() {
         let mut n_other = 0;
         for seed in 0..60 {
-            let Undecided { asked, told, documents } = undecided(Kind::ImageColour, seed, &[]);
+            let Undecided { asked, told, documents } =
+                undecided(Kind::ImageColour, seed, &Phase::default());
             let case = Case::listwise(&asked.example.question, &documents, seed);
             for document in asked.example.gold.documents.iter().chain(&told.example.gold.documents)
             {
@@ -107,12 +111,21 @@ mod tests {
     }
 
     #[test]
-    fn what_no_document_answers_and_what_is_decided_has_no_rival() {
+    fn some_are_replied_to_with_none() {
+        let phase = Phase { abstaining: 0.5, ..Phase::default() };
+        let told = (0..60).map(|seed| undecided(Kind::ImageColour, seed, &phase).told.example);
+        let n_none = told.filter(|example| example.gold.answers.is_empty()).count();
+        assert!((18..42).contains(&n_none), "{n_none} of 60");
+    }
+
+    #[test]
+    fn what_no_document_answers_and_what_is_searched_for_has_no_rival() {
+        let searching = Phase { survey: 1.0, ..Phase::default() };
         for seed in 0..10 {
-            for (kind, decided) in
-                [(Kind::Unanswerable, [].as_slice()), (Kind::ImageColour, &[Kind::ImageColour])]
+            for (kind, phase) in
+                [(Kind::Unanswerable, &Phase::default()), (Kind::ImageListQ, &searching)]
             {
-                let Undecided { asked, told, .. } = undecided(kind, seed, decided);
+                let Undecided { asked, told, .. } = undecided(kind, seed, phase);
                 assert_eq!(asked.example, told.example);
             }
         }
