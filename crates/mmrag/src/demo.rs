@@ -54,14 +54,14 @@ pub(crate) struct DemoSize {
 impl Default for DemoSize {
     fn default() -> Self {
         Self {
-            train: 2000,
+            train: 1600,
             dev: 128,
             calibration: 1000,
             test: 600,
-            filter_steps: 80,
+            filter_steps: 60,
             rank_prompts: 32,
-            rank_steps: 48,
-            sft_steps: [128, 298],
+            rank_steps: 40,
+            sft_steps: [96, 248],
             resamples: RESAMPLES,
         }
     }

@@ -311,8 +311,8 @@ impl GrpoSettings {
     pub fn demo(stage: StageName) -> Self {
         let robust = Self::robust(stage);
         let (estimator, max_completion_tokens, cadence) = match stage {
-            StageName::Filter => (Estimator::Exact, 8, 20),
-            StageName::Rank => (Estimator::Sampled, 176, 24),
+            StageName::Filter => (Estimator::Exact, 8, 30),
+            StageName::Rank => (Estimator::Sampled, 176, 20),
         };
         Self {
             prompts_per_step: match stage {
