@@ -249,7 +249,12 @@ fn who_comes_second_waits_for_the_first() {
     is_told.recv().unwrap();
     let mut second = start();
     let mut said = BufReader::new(second.stderr.take().unwrap()).lines();
-    assert!(said.any(|line| line.unwrap().contains("waiting for another download")));
+    let mut heard = Vec::new();
+    let is_waiting = said.any(|line| {
+        heard.push(line.unwrap());
+        heard.last().is_some_and(|line| line.contains("waiting for another download"))
+    });
+    assert!(is_waiting, "{heard:?}");
     server.change(|hub| (hub.cut, hub.hold) = (None, None));
     server.let_go();
     let first = first.wait_with_output().unwrap();
