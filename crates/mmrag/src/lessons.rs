@@ -18,7 +18,8 @@ use mmrag_data::atlas::{self, AtlasOptions, Kind, NameSplit};
 use mmrag_task::{Case, FilterMode, PromptStyle, Stage, Template};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use demonstrations::Demonstrations;
@@ -78,7 +79,7 @@ pub(crate) struct Phase {
     #[serde(default)]
     pub(crate) judge: f64,
     /// The kinds of question that such searches are for.
-    #[serde(default = "searched_kinds")]
+    #[serde(default = "searched_kinds", deserialize_with = "only_searched")]
     pub(crate) judged: Vec<Kind>,
     /// The fewest and the most documents of a recite, quiz or rank lesson.
     pub(crate) documents: [usize; 2],
@@ -127,6 +128,16 @@ impl Phase {
 
 fn searched_kinds() -> Vec<Kind> {
     SEARCHED_KINDS.to_vec()
+}
+
+/// Kinds of question, each of which is answered by a search.
+fn only_searched<'de, D: Deserializer<'de>>(source: D) -> Result<Vec<Kind>, D::Error> {
+    let kinds = Vec::<Kind>::deserialize(source)?;
+    if kinds.is_empty() || !kinds.iter().all(|kind| SEARCHED_KINDS.contains(kind)) {
+        let known = SEARCHED_KINDS.map(Kind::as_str).join("`, `");
+        return Err(D::Error::custom(format!("`judged` takes one or more of `{known}`")));
+    }
+    Ok(kinds)
 }
 
 fn slow_kinds() -> Vec<Kind> {
@@ -548,6 +559,14 @@ mod tests {
         let run: toml::Table = toml::from_str(&unknown).unwrap();
         let error = run["phases"].clone().try_into::<Vec<Phase>>().unwrap_err().to_string();
         assert!(error.contains("TableX") && error.contains("Compose(TextQ,TextQ)"), "{error}");
+        for judged in ["[]", "[\"TextQ\"]"] {
+            let error = toml::from_str::<Phase>(&format!("lessons = 1\njudged = {judged}"));
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains("one or more of `ImageListQ`, `Compose(TextQ,ImageQ)`"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
