@@ -94,9 +94,7 @@ impl Collection {
     /// When the folder holds none, or one of another format, or one that is damaged.
     pub fn open(place: &Path) -> Result<Self, RagError> {
         check_format(place)?;
-        let mut index =
-            tantivy::Index::open_in_dir(place.join(WORDS)).map_err(RagError::search("open"))?;
-        register(&mut index);
+        let index = open_words(place)?;
         let fields = Fields::of(&index.schema())?;
         let reader = index
             .reader_builder()
@@ -141,6 +139,13 @@ impl Collection {
     pub fn writer(&self) -> Result<Writer, RagError> {
         Writer::new(self.clone())
     }
+}
+
+fn open_words(place: &Path) -> Result<tantivy::Index, RagError> {
+    let mut index =
+        tantivy::Index::open_in_dir(place.join(WORDS)).map_err(RagError::search("open"))?;
+    register(&mut index);
+    Ok(index)
 }
 
 fn check_format(place: &Path) -> Result<(), RagError> {

@@ -6,7 +6,7 @@
 mod world;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mmrag_core::{Content, Document, DocumentId, ImageSource, Origin};
@@ -103,6 +103,41 @@ fn what_is_not_committed_is_lost_and_nothing_else() {
     let again = Collection::open(collection.place()).unwrap();
     assert_eq!(again.snapshot().unwrap().version(), version);
     assert!(again.writer().is_ok());
+}
+
+/// The files of a folder, and what is in them.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn deletions_are_written_again_after_a_writer_was_killed_over_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("olm");
+    let documents: Vec<_> = (0..300).map(|i| text(&format!("t{i}"), "", "x")).collect();
+    let collection = filled(&place, &documents);
+    let version = collection.snapshot().unwrap().version();
+    let open_all_along = Collection::open(&place).unwrap();
+    let before = files(&place.join("words"));
+    let delete = |collection: &Collection| {
+        let mut writer = collection.writer().unwrap();
+        for document in documents.iter().step_by(3) {
+            assert!(writer.delete(&document.id).unwrap());
+        }
+        writer.commit().unwrap()
+    };
+    let without = delete(&collection);
+    for again in [open_all_along, Collection::open(&place).unwrap()] {
+        let is_deletions = |path: &PathBuf| path.extension().is_some_and(|end| end == "del");
+        assert!(files(&place.join("words")).keys().any(is_deletions));
+        // All that the commit wrote is there, but for the file that says so; and what it removed.
+        for (path, bytes) in before.iter().filter(|(path, _)| !path.ends_with(".managed.json")) {
+            std::fs::write(path, bytes).unwrap();
+        }
+        assert_eq!(again.snapshot().unwrap().version(), version);
+        assert_eq!(delete(&again), without);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tantivy::{IndexWriter, TantivyError};
 use super::fields::Fields;
 use super::payload::{Living, Payload, digest};
 use super::record::{Record, SourceFile, Stored, absolute, picture_name};
-use super::{Collection, Snapshot};
+use super::{Collection, Snapshot, open_words};
 use crate::error::RagError;
 use crate::retriever::Retriever as _;
 use crate::version::hex;
@@ -41,13 +41,17 @@ pub struct Writer {
 impl Writer {
     pub(super) fn new(collection: Collection) -> Result<Self, RagError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        let index = &collection.0.index;
+        // Opened anew, it knows the files that others made since the collection was opened.
+        let index = open_words(collection.place())?;
         let taken = || RagError::BeingWritten { path: collection.place().to_path_buf() };
         let files = index.writer_with_num_threads(threads, MEMORY_BYTES * threads);
         let files = files.map_err(|error| match error {
             TantivyError::LockFailure(LockError::LockBusy, _) => taken(),
             other => RagError::search("write")(other),
         })?;
+        // Among them can be deletions of a writer that was killed, under the very name that the
+        // next commit gives to its own.
+        files.garbage_collect_files().wait().map_err(RagError::search("tidy"))?;
         // After the lock is held nobody else commits.
         let snapshot = collection.snapshot()?;
         let writer = Self {
