@@ -367,12 +367,20 @@ impl Policy {
 
     /// The features of pictures that are not in memory: from the disk, or as the tower says. The
     /// adapter changes the text decoder alone.
+    ///
+    /// On the CPU the tower looks at each picture alone. A product of few rows is added up in
+    /// another order than one of many, so the last digits of a picture seen among others would say
+    /// which others were unknown by then, and a run that goes on would part from one that never
+    /// stopped.
     fn look(&self, new: &[&EncodedImage]) -> Result<Vec<Arc<VisionFeatures>>, ModelError> {
         let kept = |image: &EncodedImage| self.store.as_ref()?.load(&image.hash, self.device());
         let mut found: Vec<_> = new.iter().map(|image| kept(image)).collect();
         let missing = new.iter().zip(&found).filter(|(_, found)| found.is_none());
         let pictures: Vec<_> = missing.map(|(image, _)| &*image.picture).collect();
-        let mut seen = self.vlm.see(&Forward::untracked(None), &pictures)?.into_iter();
+        let bare = Forward::untracked(None);
+        let together = pictures.chunks(pictures_together(self.device()));
+        let seen = together.map(|pictures| self.vlm.see(&bare, pictures));
+        let mut seen = seen.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
         for (image, features) in new.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
             let told = seen.next().expect("the tower tells of each picture");
             if let Some(store) = &self.store {
@@ -410,6 +418,11 @@ impl Policy {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().expect("no thread panics while it holds the lock")
     }
+}
+
+/// How many pictures the tower looks at in one pass.
+fn pictures_together(device: &Device) -> usize {
+    if device.is_cpu() { 1 } else { PICTURES_AT_ONCE }
 }
 
 /// What a checkpoint's folder holds beside the weights.
