@@ -83,6 +83,7 @@ fn of_all_layers(
     let depth = cost.depth();
     let tried = |layers: usize, blocks: usize| -> anyhow::Result<Seconds> {
         let policy = Policy::shaped(model, Depth { layers, blocks }, placement)
+            .map(Policy::never_ending)
             .with_context(|| format!("failed to try layers of {}", model.display()))?;
         told(&Trial::new(&policy, step)?)
     };

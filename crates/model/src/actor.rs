@@ -344,7 +344,7 @@ impl<'a> Actor<'a> {
         sampling: &Sampling,
         watch: &mut dyn FnMut(&[Writing]),
     ) -> Result<(), ModelError> {
-        let ends = &self.policy.vlm().config().eos;
+        let ends = self.policy.ends();
         let owners: Vec<u32> = writings.iter().map(|w| w.prompt as u32).collect();
         let owners = Tensor::new(owners, prompt_logits.device())?;
         let mut logits_bv = prompt_logits.index_select(&owners, 0)?;
@@ -375,7 +375,7 @@ impl<'a> Actor<'a> {
     /// such a token.
     fn next_token(&self, writing: &mut Writing<'_>, logits: &[f32]) -> Drawn {
         let Some(guide) = writing.guide else { return writing.sampler.draw(logits) };
-        let ends = &self.policy.vlm().config().eos;
+        let ends = self.policy.ends();
         let mut tokens: Vec<u32> = writing.drawn.iter().map(|drawn| drawn.token).collect();
         let so_far = self.text(&tokens, writing.opens_think);
         tokens.push(0);

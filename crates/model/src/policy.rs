@@ -59,6 +59,8 @@ pub struct Policy {
     dir: PathBuf,
     seen: Mutex<Seen>,
     store: Option<FeatureStore>,
+    /// The tokens that end a reply.
+    ends: Vec<u32>,
 }
 
 /// Features of pictures under the current weights.
@@ -158,8 +160,29 @@ impl Policy {
     }
 
     fn assemble(vlm: Vlm, parts: Parts, dir: &Path) -> Self {
-        let Parts { tokenizer, processor, .. } = parts;
-        Self { vlm, tokenizer, processor, dir: dir.to_owned(), seen: Mutex::default(), store: None }
+        let Parts { tokenizer, processor, config } = parts;
+        Self {
+            vlm,
+            tokenizer,
+            processor,
+            dir: dir.to_owned(),
+            seen: Mutex::default(),
+            store: None,
+            ends: config.eos,
+        }
+    }
+
+    /// No token ends a reply: each goes on to the length asked for. Measurements of models that end
+    /// theirs at different places can then be compared.
+    #[must_use]
+    pub fn never_ending(mut self) -> Self {
+        self.ends.clear();
+        self
+    }
+
+    /// The tokens that end a reply.
+    pub(crate) fn ends(&self) -> &[u32] {
+        &self.ends
     }
 
     /// Keeps the features of pictures in a folder on disk too, and takes them from there: a picture

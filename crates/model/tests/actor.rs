@@ -265,6 +265,23 @@ fn what_streams_is_what_is_sampled_alone() {
 }
 
 #[test]
+fn what_never_ends_goes_on_as_it_began() {
+    let policy = policy(FAMILIES[0]);
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let encoded = [policy.encode(&prompt(&mut rng, &[], 1)).unwrap()];
+    let sampling =
+        Sampling { temperature: 3.0, top_p: 1.0, top_k: 0, max_new_tokens: 40, n: 64, seed: 8 };
+    let ending = policy.with(None).sample(&encoded, &sampling).unwrap().remove(0);
+    assert!(ending.iter().any(|reply| reply.finish == Finish::Stop), "no reply shows anything");
+    let never = policy.never_ending();
+    let all = never.with(None).sample(&encoded, &sampling).unwrap().remove(0);
+    for (reply, ended) in all.iter().zip(&ending) {
+        assert_eq!((reply.tokens.len(), reply.finish), (40, Finish::Length));
+        assert_eq!(reply.tokens[..ended.tokens.len()], ended.tokens);
+    }
+}
+
+#[test]
 fn choices_do_not_depend_on_the_batch() {
     for family in FAMILIES {
         check_choices(family);

@@ -325,10 +325,11 @@ impl GrpoCommand {
     }
 }
 
-/// Loads a model for measurements.
+/// Loads a model for measurements of replies of one length.
 fn measured(folder: Option<&PathBuf>, precision: Precision) -> anyhow::Result<Policy> {
     let folder = model_folder(folder.map(PathBuf::as_path))?;
     let placement = Placement { precision, device: host().device.clone() };
     Policy::load_for_measurement(&folder, &placement)
+        .map(Policy::never_ending)
         .with_context(|| format!("failed to load the model {}", folder.display()))
 }
