@@ -71,12 +71,12 @@ impl Heads {
     }
 
     /// Scores `[g, r, n, s]`: those of head `r` of each group.
-    fn of_scores<'v>(
+    fn of_scores(
         self,
-        scores: &'v CudaSlice<f32>,
+        scores: &CudaSlice<f32>,
         (n, s): (usize, usize),
         head: usize,
-    ) -> Factor<'v, f32> {
+    ) -> Factor<'_, f32> {
         Factor::strided(scores.slice(head * n * s..), s, self.r * n * s)
     }
 }

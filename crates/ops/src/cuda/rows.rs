@@ -18,16 +18,16 @@ pub(crate) struct Rows {
 // SAFETY: an array of numbers, laid out as the kernel's structure.
 unsafe impl DeviceRepr for Rows {}
 
-/// Overwrites row `rows[i]` of `buffer` with row `i` of `new`; all are of `width` values, and the
+/// Overwrites row `rows[i]` of a buffer with row `i` of `new`; all are of `width` values, and the
 /// rows lie inside.
 pub(crate) fn launch_write(
-    buffer: (&mut CudaStorage, &Layout),
+    (buffer, place): (&mut CudaStorage, &Layout),
     new: (&CudaStorage, &Layout),
     rows: &[usize],
     width: usize,
 ) -> Result<()> {
     let (Some((to, to_end)), Some((from, from_end))) =
-        (buffer.1.contiguous_offsets(), new.1.contiguous_offsets())
+        (place.contiguous_offsets(), new.1.contiguous_offsets())
     else {
         bail!("write_rows: a tensor is not contiguous")
     };
@@ -35,11 +35,11 @@ pub(crate) fn launch_write(
     if !inside || rows.len() * width > from_end - from {
         bail!("write_rows: {} rows of {width} do not fit", rows.len())
     }
-    let device = buffer.0.device.clone();
+    let device = buffer.device.clone();
     let func = kernel(&device, "write_rows")?;
     let wide = width as u32;
     let added = new.0.as_cuda_slice::<f32>()?;
-    let values = buffer.0.as_cuda_slice_mut::<f32>()?;
+    let values = buffer.as_cuda_slice_mut::<f32>()?;
     for (part, rows) in rows.chunks(MOST).enumerate() {
         let mut index = [0; MOST];
         for (index, &row) in index.iter_mut().zip(rows) {
