@@ -39,7 +39,8 @@ pub const COMPANIONS: [&str; 13] = [
 /// Bytes of picture features that are kept in memory at most.
 pub(crate) const CACHED_BYTES: usize = 1 << 30;
 
-/// Pictures that one pass of the vision tower takes.
+/// Pictures that are looked at at a time: in one pass of the vision tower on a GPU, by one thread on
+/// the CPU.
 const PICTURES_AT_ONCE: usize = 32;
 
 /// How deep a model is.

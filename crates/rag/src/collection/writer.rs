@@ -49,8 +49,8 @@ impl Writer {
             TantivyError::LockFailure(LockError::LockBusy, _) => taken(),
             other => RagError::search("write")(other),
         })?;
-        // Among them can be deletions of a writer that was killed, under the very name that the
-        // next commit gives to its own.
+        // A writer that was killed can have left its deletions under the very name that the next
+        // commit gives to its own.
         files.garbage_collect_files().wait().map_err(RagError::search("tidy"))?;
         // After the lock is held nobody else commits.
         let snapshot = collection.snapshot()?;
