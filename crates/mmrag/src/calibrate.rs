@@ -15,7 +15,7 @@ use crate::progress::Meter;
 use crate::settings::KeepSettings;
 
 /// Questions whose candidates are judged at once.
-const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// P(Yes) / (P(Yes) + P(No)) of each candidate of each example. What the filter cannot tell is not
 /// a number. Stops early, with fewer examples, when `stop` is set.

@@ -8,7 +8,7 @@ use mmrag_train::{Evaluate, Evaluation, Learner, Metrics, ReplyGroup, SourceErro
 use crate::loading::verdict_tokens;
 
 /// Prompts that are run at once.
-const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 32;
 
 /// Measures a ranker: greedy replies, judged by the rubric. The score is the mean reward.
 pub(crate) struct RankDev {

@@ -30,7 +30,6 @@ mod notes;
 mod output;
 mod overlay;
 mod predict;
-mod probe;
 mod progress;
 mod published;
 mod remote;

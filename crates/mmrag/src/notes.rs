@@ -23,6 +23,10 @@ pub(crate) struct Notes {
     /// Of a filter: what it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keep: Option<Keep>,
+    /// Of a filter: the share of the documents beside the gold ones that it drops, as measured on
+    /// dev.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dropped: Option<f64>,
     /// Of a ranker: how often it is right at a confidence, as learned on dev.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) confidence: Option<ConfidenceMap>,
@@ -42,7 +46,13 @@ pub(crate) struct Keep {
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { prompts: PromptStyle::Standard, reasoning: None, keep: None, confidence: None }
+        Self {
+            prompts: PromptStyle::Standard,
+            reasoning: None,
+            keep: None,
+            dropped: None,
+            confidence: None,
+        }
     }
 }
 
@@ -89,8 +99,8 @@ mod tests {
         assert_eq!(Notes::of(folder.path()).unwrap(), Notes::default());
         let keep = Keep { threshold: 0.25, k_min: 1, k_max: 10 };
         let confidence = Some(ConfidenceMap { points: vec![[0.2, 0.1], [0.9, 0.7]] });
-        let notes =
-            Notes { prompts: PromptStyle::Compact, reasoning: None, keep: Some(keep), confidence };
+        let (prompts, dropped) = (PromptStyle::Compact, Some(0.75));
+        let notes = Notes { prompts, reasoning: None, keep: Some(keep), dropped, confidence };
         notes.write(folder.path()).unwrap();
         assert_eq!(Notes::of(folder.path()).unwrap(), notes);
         std::fs::write(folder.path().join(FILE), "{").unwrap();

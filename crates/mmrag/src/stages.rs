@@ -23,7 +23,7 @@ use crate::training::{Teller, publish};
 use crate::weights;
 
 /// Dev questions that a ranker's confidence is calibrated on, at most.
-const CONFIDENCE_QUESTIONS: usize = 256;
+pub(crate) const CONFIDENCE_QUESTIONS: usize = 256;
 
 /// What a stage is trained on and chosen by.
 pub(crate) struct Questions {
@@ -119,7 +119,8 @@ impl TrainedFilter<'_> {
                 self.keep.k_max,
             );
         }
-        publish(self.weights, place, &Notes { keep: Some(keep), ..notes }).map(Some)
+        let dropped = Some(shares.distractors_dropped);
+        publish(self.weights, place, &Notes { keep: Some(keep), dropped, ..notes }).map(Some)
     }
 }
 
@@ -167,8 +168,8 @@ pub(crate) fn train_ranker(
     let notes = Notes {
         prompts: run.prompts,
         reasoning: Some(run.reasoning),
-        keep: None,
         confidence: Some(confidence),
+        ..Notes::default()
     };
     publish(&weights, &run.out.join("adapter"), &notes).map(Some)
 }

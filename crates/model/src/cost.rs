@@ -1,12 +1,12 @@
-//! What a model's passes will take, from its shape alone: memory and floating-point operations.
+//! What a model takes, from its shape alone: bytes of what it holds, and the floating-point
+//! operations of its passes.
 //!
-//! Counted is what [`crate::Actor`] really does: prompts once a group, replies in the same pass,
-//! activations that the layers keep, the head over the vocabulary in chunks. Not counted is what is
-//! small or the same for all models: code, tokenizer, thread stacks.
+//! Counted is what [`crate::Actor`] really does: prompts once a group, replies in the same pass. What
+//! a pass takes in memory besides is not told here: it is measured on models of few layers.
 
 use std::path::Path;
 
-use crate::actor::{CACHE_BYTES, COMPLETIONS_AT_ONCE, PASS_TOKENS};
+use crate::actor::{CACHE_BYTES, COMPLETIONS_AT_ONCE};
 use crate::config::{TextConfig, VisionConfig, VlmConfig};
 use crate::error::ModelError;
 use crate::policy::{CACHED_BYTES, Depth};
@@ -68,6 +68,9 @@ pub enum Trained {
 }
 
 impl Cost {
+    /// The most bytes of picture features that are kept in memory.
+    pub const MOST_FEATURES_BYTES: usize = CACHED_BYTES;
+
     /// Reads a checkpoint's configuration and the headers of its files, no weights.
     ///
     /// # Errors
@@ -114,34 +117,6 @@ impl Cost {
         2 * F32 * self.text.num_layers * self.text.num_kv_heads * self.text.head_dim
     }
 
-    /// Floats that one layer of the text decoder makes for each token: norms, projections, turned
-    /// queries and keys, what is attended to, the gated product, the sums.
-    fn layer_floats(&self) -> usize {
-        let TextConfig { hidden_size, intermediate_size, head_dim, .. } = self.text;
-        let (queries, keys) = (self.text.num_heads * head_dim, self.text.num_kv_heads * head_dim);
-        let normed = usize::from(self.text.qk_norm);
-        6 * hidden_size + (3 + normed) * queries + (3 + normed) * keys + 3 * intermediate_size
-    }
-
-    /// Floats that one vision block makes for each patch.
-    fn vision_block_floats(&self) -> usize {
-        13 * self.vision.hidden_size + 2 * self.vision.intermediate_size
-    }
-
-    /// Bytes that the forward pass of a learning pass leaves for its backward pass.
-    pub fn kept_bytes(&self, tokens: usize, checkpointing: bool) -> usize {
-        let per_layer = if checkpointing { self.text.hidden_size } else { self.layer_floats() };
-        F32 * tokens * (per_layer * self.text.num_layers + 3 * self.text.hidden_size)
-    }
-
-    /// Bytes that a learning pass takes at its peak besides the weights: what the forward pass
-    /// keeps, and of one layer what the backward pass makes.
-    pub fn learning_bytes(&self, tokens: usize, checkpointing: bool) -> usize {
-        let again = if checkpointing { self.layer_floats() } else { 0 };
-        let gradients = 8 * self.text.intermediate_size + 10 * self.text.hidden_size;
-        self.kept_bytes(tokens, checkpointing) + F32 * tokens * (again + gradients)
-    }
-
     /// Bytes of what is trained besides the weights: for an adapter its own values; gradients and
     /// two moments.
     pub fn training_bytes(&self, trained: Trained) -> usize {
@@ -152,36 +127,20 @@ impl Cost {
         copies * F32 * self.trained_values(trained)
     }
 
-    /// Bytes that drawing replies to some prompts takes at its peak besides the weights: keys and
-    /// values, and the pass over prompts or the logits of a step, for as many batches as are run
-    /// side by side.
-    pub fn sampling_bytes(&self, shared: Shared, prompts: usize, at_once: usize) -> usize {
+    /// How many prompts of one length are answered together, of any number.
+    pub fn prompts_at_once(&self, shared: Shared) -> usize {
         let rows = shared.tokens() * self.cache_bytes_per_token();
-        let fitting = (COMPLETIONS_AT_ONCE / shared.replies.max(1)).min(CACHE_BYTES / rows.max(1));
-        let batch = fitting.clamp(1, prompts.max(1));
-        let batches = prompts.div_ceil(batch).clamp(1, at_once.max(1));
-        let prefill = self.pass_bytes((batch * shared.prompt).min(PASS_TOKENS.max(shared.prompt)));
-        let logits = 3 * F32 * batch * shared.replies * self.text.vocab_size;
-        batches * (batch * rows + prefill.max(logits))
+        (COMPLETIONS_AT_ONCE / shared.replies.max(1)).min(CACHE_BYTES / rows.max(1)).max(1)
     }
 
-    /// Bytes that a pass without gradients over some tokens takes besides the weights.
-    fn pass_bytes(&self, tokens: usize) -> usize {
-        F32 * tokens * (3 * self.text.intermediate_size + 4 * self.text.hidden_size)
+    /// Bytes of the features of pictures that are kept in memory; nothing if there is no room for
+    /// all of them, and they come and go.
+    pub fn kept_features_bytes(&self, patches: usize) -> Option<usize> {
+        Some(self.features_bytes(patches)).filter(|&bytes| bytes <= CACHED_BYTES)
     }
 
-    /// Bytes that the probabilities of what follows some prompts take besides the weights.
-    pub fn choosing_bytes(&self, prompt: usize, prompts: usize, at_once: usize) -> usize {
-        let pass = (prompts * prompt).min(PASS_TOKENS.max(prompt));
-        (prompts * prompt).div_ceil(pass.max(1)).clamp(1, at_once.max(1)) * self.pass_bytes(pass)
-    }
-
-    /// Bytes of the features of pictures that are kept in memory.
-    pub fn kept_features_bytes(&self, patches: usize) -> usize {
-        self.features_bytes(patches).min(CACHED_BYTES)
-    }
-
-    fn features_bytes(&self, patches: usize) -> usize {
+    /// Bytes of the features of pictures.
+    pub fn features_bytes(&self, patches: usize) -> usize {
         let merged = patches / self.vision.spatial_merge_size.pow(2);
         F32 * merged * (1 + self.vision.deepstack_indexes.len()) * self.text.hidden_size
     }
@@ -190,12 +149,6 @@ impl Cost {
     pub fn pixels_bytes(&self, patches: usize) -> usize {
         let VisionConfig { in_channels, temporal_patch_size, patch_size, .. } = self.vision;
         F32 * patches * in_channels * temporal_patch_size * patch_size.pow(2)
-    }
-
-    /// Bytes that the vision tower takes at its peak for patches of one pass, and the features.
-    pub fn vision_bytes(&self, patches: usize) -> usize {
-        let block = F32 * patches * (self.vision_block_floats() / 2 + 2 * self.vision.hidden_size);
-        block + self.features_bytes(patches)
     }
 
     fn attention_flops(&self, shared: Shared) -> f64 {
@@ -226,13 +179,6 @@ impl Cost {
         let head = self.head_flops(shared.replies * shared.new);
         let head = if trained == Trained::Full { 4.0 * head } else { 3.0 * head };
         maps * forwards + backward + attention + head + adapter * shared.tokens() as f64
-    }
-
-    /// Bytes that the vision tower takes in a learning pass of the whole model.
-    pub fn vision_learning_bytes(&self, patches: usize, checkpointing: bool) -> usize {
-        let floats =
-            if checkpointing { self.vision.hidden_size } else { self.vision_block_floats() };
-        F32 * patches * floats * self.vision.depth
     }
 
     /// Bytes of the weights of one layer of the text decoder.

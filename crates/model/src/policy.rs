@@ -420,8 +420,13 @@ impl Policy {
         *self.seen() = Seen::default();
     }
 
-    /// Computes the features of the pictures that are not known yet, side by side.
-    pub(crate) fn look_at(&self, prompts: &[&Encoded]) -> Result<(), ModelError> {
+    /// Computes the features of the pictures that are not known yet, side by side. Returns how many
+    /// these are.
+    ///
+    /// # Errors
+    ///
+    /// When memory is out, or the folder that keeps features cannot be written.
+    pub fn look_at(&self, prompts: &[&Encoded]) -> Result<usize, ModelError> {
         let mut new: Vec<EncodedImage> = vec![];
         let mut hashes = HashSet::new();
         {
@@ -436,7 +441,8 @@ impl Policy {
         let batches: Vec<_> = new.chunks(PICTURES_AT_ONCE).collect();
         side_by_side(&batches, self.device(), |batch| self.features(&bare, batch).map(|_| ()))
             .into_iter()
-            .collect()
+            .collect::<Result<(), _>>()?;
+        Ok(new.len())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -43,6 +43,8 @@ pub struct Recycle<A> {
     shelves: [Mutex<Shelf>; CLASSES],
     kept: AtomicUsize,
     live: AtomicUsize,
+    /// The most bytes that were live since this was last asked for.
+    most: AtomicUsize,
     /// Bytes of all blocks, in use and kept.
     held: AtomicUsize,
     /// The most bytes of blocks that were ever in use.
@@ -70,6 +72,7 @@ impl<A> Recycle<A> {
             shelves,
             kept: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
@@ -82,10 +85,24 @@ impl<A> Recycle<A> {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// Counts a block that is given out or comes back. Small ones are many and not tensors.
-    fn count(&self, layout: Layout, change: fn(&AtomicUsize, usize, Ordering) -> usize) {
+    /// The most bytes that were in use since the last call, counted as in
+    /// [`live_bytes`](Self::live_bytes).
+    pub fn take_most_live_bytes(&self) -> usize {
+        self.most.swap(self.live_bytes(), Ordering::Relaxed).max(self.live_bytes())
+    }
+
+    /// Counts a block that is given out. Small ones are many and not tensors.
+    fn count(&self, layout: Layout) {
         if layout.size() >= SMALLEST {
-            change(&self.live, layout.size(), Ordering::Relaxed);
+            let live = self.live.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+            self.most.fetch_max(live, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a block that comes back.
+    fn count_back(&self, layout: Layout) {
+        if layout.size() >= SMALLEST {
+            self.live.fetch_sub(layout.size(), Ordering::Relaxed);
         }
     }
 
@@ -162,7 +179,7 @@ impl<A: GlobalAlloc> Recycle<A> {
     /// Takes back what was counted for a block that could not be had.
     fn uncount(&self, layout: Layout, block: *mut u8) -> *mut u8 {
         if block.is_null() {
-            self.count(layout, AtomicUsize::fetch_sub);
+            self.count_back(layout);
             if let Some((_, bytes)) = class_of(layout) {
                 self.held.fetch_sub(bytes, Ordering::Relaxed);
             }
@@ -198,7 +215,7 @@ fn block_layout(bytes: usize) -> Layout {
 // it comes back; its class follows from the layout, which is the same when it comes back.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.count(layout, AtomicUsize::fetch_add);
+        self.count(layout);
         let block = match class_of(layout) {
             Some(class) => self.take(class).unwrap_or_else(|| {
                 self.grow(class.1);
@@ -212,7 +229,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        self.count(layout, AtomicUsize::fetch_add);
+        self.count(layout);
         let Some(class) = class_of(layout) else {
             // SAFETY: as the caller promises.
             let block = self.ask(|| unsafe { self.inner.alloc_zeroed(layout) });
@@ -230,7 +247,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycle<A> {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        self.count(layout, AtomicUsize::fetch_sub);
+        self.count_back(layout);
         match class_of(layout) {
             Some(class) => {
                 if !self.keep(class, block) {
@@ -338,6 +355,7 @@ mod tests {
             assert_eq!(recycle.live_bytes(), 100_000);
             recycle.dealloc(first, layout);
             assert_eq!(recycle.live_bytes(), 0);
+            assert_eq!([(); 2].map(|()| recycle.take_most_live_bytes()), [100_000, 0]);
             let second = recycle.alloc_zeroed(layout);
             assert_eq!(first, second);
             assert!(std::slice::from_raw_parts(second, layout.size()).iter().all(|&b| b == 0));

@@ -60,7 +60,7 @@ pub(crate) fn passes<L: Learner>(
     tokens_per_pass: usize,
 ) -> Vec<Range<usize>> {
     let sizes = groups.iter().map(|group| group_tokens(learner, group));
-    split(sizes, tokens_per_pass)
+    split_into_passes(sizes, tokens_per_pass)
 }
 
 /// Tokens of a group, its prompt counted once.
@@ -68,12 +68,16 @@ pub(crate) fn group_tokens<L: Learner>(learner: &L, group: &ReplyGroup<L::Encode
     learner.prompt_tokens(&group.prompt) + group.replies.iter().map(Vec::len).sum::<usize>()
 }
 
-fn split(sizes: impl Iterator<Item = usize>, limit: usize) -> Vec<Range<usize>> {
+/// Splits groups of so many tokens into consecutive passes, as the trainings do.
+pub fn split_into_passes(
+    sizes: impl Iterator<Item = usize>,
+    tokens_per_pass: usize,
+) -> Vec<Range<usize>> {
     let mut passes: Vec<Range<usize>> = Vec::new();
     let mut filled = 0;
     for (index, size) in sizes.enumerate() {
         match passes.last_mut() {
-            Some(pass) if filled + size <= limit => pass.end = index + 1,
+            Some(pass) if filled + size <= tokens_per_pass => pass.end = index + 1,
             _ => {
                 passes.push(index..index + 1);
                 filled = 0;
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn passes_are_full_but_not_over_full() {
         let check = |sizes: &[usize], expected: &[Range<usize>]| {
-            assert_eq!(split(sizes.iter().copied(), 10), expected, "{sizes:?}");
+            assert_eq!(split_into_passes(sizes.iter().copied(), 10), expected, "{sizes:?}");
         };
         check(&[], &[]);
         check(&[4, 6, 1], &[0..2, 2..3]);

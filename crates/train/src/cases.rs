@@ -191,6 +191,28 @@ impl<'a> Cases<'a> {
     }
 }
 
+/// The cases that the steps of a training begin with, step by step: without those that replace
+/// others later, and with mined negatives as they come, for no policy has judged them.
+///
+/// # Errors
+///
+/// When there are too few examples, or one cannot be had.
+pub fn planned_cases(
+    stage: StageName,
+    examples: &dyn Examples,
+    settings: &GrpoSettings,
+) -> Result<Vec<Vec<Case>>, TrainError> {
+    let mut cases = Cases::new(stage, examples, settings)?;
+    let steps = settings.total_steps(stage, examples.len());
+    let alike: &Judge<'_> = &|cases| Ok(vec![0.0; cases.len()]);
+    let of_step = |step| {
+        let progress = step as f64 / steps.max(1) as f64;
+        let draw = Draw { step, attempt: 0, wanted: settings.prompts_per_step, progress };
+        Ok(cases.draw(draw, alike)?.into_iter().map(|training| training.case).collect())
+    };
+    (0..steps).map(of_step).collect()
+}
+
 /// The example's gold documents and its distractors.
 fn split(example: &Example) -> (Vec<Arc<Document>>, Vec<Arc<Document>>) {
     let is_gold = |document: &&Arc<Document>| example.gold.documents.contains(&document.id);
@@ -223,6 +245,21 @@ mod tests {
             },
             kind: String::new(),
             steps: vec![],
+        }
+    }
+
+    #[test]
+    fn planned_cases_are_those_that_steps_draw() {
+        let mut settings = GrpoSettings::demo(StageName::Filter);
+        (settings.steps, settings.prompts_per_step) = (Some(3), 3);
+        let examples = vec![example(), example()];
+        let planned = planned_cases(StageName::Filter, &examples, &settings).unwrap();
+        assert_eq!(planned.len(), 3);
+        let mut cases = Cases::new(StageName::Filter, &examples, &settings).unwrap();
+        for (step, planned) in planned.iter().enumerate() {
+            let draw = Draw { step, attempt: 0, wanted: 3, progress: step as f64 / 3.0 };
+            let drawn = cases.draw(draw, &|_| Ok(Vec::new())).unwrap();
+            assert!(drawn.iter().map(|training| &training.case).eq(planned), "step {step}");
         }
     }
 

@@ -32,6 +32,8 @@ mod update;
 pub use advantages::{
     AdvantageRule, Aggregation, STD_EPSILON, Scale, advantages, is_zero_variance,
 };
+pub use batch::split_into_passes;
+pub use cases::planned_cases;
 pub use error::{SourceError, TrainError};
 pub use grpo::train_grpo;
 pub use learner::{Learner, ReplyGroup, View};

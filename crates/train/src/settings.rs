@@ -91,7 +91,7 @@ impl OptimizerSettings {
     }
 
     /// An optimizer of these variables.
-    pub(crate) fn of(&self, vars: Vec<(String, Var)>) -> AdamW {
+    pub fn of(&self, vars: Vec<(String, Var)>) -> AdamW {
         let optimizer = AdamW::new(vars, self.options());
         match &self.muon {
             None => optimizer,
@@ -353,7 +353,7 @@ impl GrpoSettings {
     }
 
     /// Examples that the cases of a step are made of.
-    pub(crate) fn examples_per_step(&self, stage: StageName) -> usize {
+    pub fn examples_per_step(&self, stage: StageName) -> usize {
         self.prompts_per_step.div_ceil(self.cases_per_example(stage))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use mmrag_model::{Cost, ImageProcessor, Placement, Policy, Precision, Shared, Trained};
+use mmrag_model::{ImageProcessor, Placement, Policy, Precision};
 use serde_json::Value;
 
 use super::Ended;
@@ -277,7 +277,7 @@ impl GrpoCommand {
     fn run(&self) -> anyhow::Result<Value> {
         let precision = if self.update.full { Precision::F32 } else { Precision::Stored };
         if self.dry_run {
-            return self.predict(precision);
+            return self.predict();
         }
         let policy = measured(self.model.as_ref(), precision)?;
         let training = Training {
@@ -292,36 +292,21 @@ impl GrpoCommand {
 }
 
 impl GrpoCommand {
-    fn predict(&self, precision: Precision) -> anyhow::Result<Value> {
+    fn predict(&self) -> anyhow::Result<Value> {
         let folder = model_folder(self.model.as_deref())?;
-        let context = || format!("failed to read the model {}", folder.display());
-        let cost = Cost::read(&folder, precision).with_context(context)?;
-        let processor = ImageProcessor::load(&folder).with_context(context)?;
+        let processor = ImageProcessor::load(&folder)
+            .with_context(|| format!("failed to read the model {}", folder.display()))?;
         let size = self.prompt.size();
         let grid = bench::noise_grid(&processor, size)?;
         let patches = size.images * grid.iter().product::<usize>();
         let marks = size.images * (2 + processor.tokens(grid));
-        let group = Shared { prompt: size.text.max(1) + marks, replies: self.group, new: self.new };
-        let trained = if self.update.full { Trained::Full } else { Trained::Adapter(16) };
-        predict::step(
-            &folder,
-            precision,
-            &cost,
-            &predict::Step {
-                group,
-                expected: group.new,
-                groups: 1,
-                pictures: size.images,
-                patches,
-                draws: true,
-                evaluation: 0,
-                ready: 1,
-                features: 0,
-                trained,
-                checkpointing: self.update.gradient_checkpointing,
-                passes: (1, group.tokens()),
-            },
-        )
+        let group = predict::Group {
+            prompt: size,
+            length: (size.text.max(1) + marks, patches),
+            replies: self.group,
+            new: self.new,
+        };
+        predict::group(&folder, &group, self.update.full, self.update.gradient_checkpointing)
     }
 }
 

@@ -18,8 +18,7 @@ use crate::dataset::{self, DatasetName, SplitName, degraded};
 use crate::loading::{foresee_adapter, load_policy, load_trainable, model_folder};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
 use crate::stages::{
-    Questions, adapters_of, first, lessons_of, stage_of, stage_to_learn, supervise, train_filter,
-    train_ranker,
+    Questions, adapters_of, first, supervise, train_filter, train_ranker,
 };
 use crate::{hub, output, predict, stop};
 
@@ -104,8 +103,7 @@ impl TrainCommand {
             StageName::Rank => run.data.dev_questions,
         };
         let asked = questions(&run.data, dev)?;
-        let stage = stage_of(&run, name);
-        predict::training(&model, &stage, &run.training, &asked).map(Some)
+        predict::training(&model, name, &run, &asked).map(Some)
     }
 }
 
@@ -141,17 +139,13 @@ fn questions_of(run: &SftRun) -> anyhow::Result<Questions> {
     questions(&run.data, dev_questions)
 }
 
-/// What each run of a chain will take. All have the model of the first, as far as shapes go; what a
-/// filter would drop is counted too.
+/// What each run of a chain will take. All have the model of the first, as far as shapes go.
 fn predicted_each(file: &Path) -> anyhow::Result<Value> {
     let chain = SftRun::read_chain(file)?;
     let model = model_folder(chain.first().map(|run| &*run.model))?;
     let mut told = Vec::new();
     for run in chain {
-        let Questions { train, dev } = questions_of(&run)?;
-        let lessons = lessons_of(&run, train.clone());
-        let (stage, questions) = (stage_to_learn(&run), Questions { train, dev });
-        let mut one = predict::supervised(&model, &stage, &run.training, &*lessons, &questions)?;
+        let mut one = predict::supervised(&model, &run, &questions_of(&run)?)?;
         one["out"] = run.out.display().to_string().into();
         told.push(one);
     }
