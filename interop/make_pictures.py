@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import random
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -31,6 +32,16 @@ def main():
     smooth.save(out / "progressive.jpg", quality=90, progressive=True)
     smooth.convert("L").save(out / "grey.jpg", quality=90)
     smooth.convert("CMYK").save(out / "cmyk.jpg", quality=95)
+    # Noise makes every coefficient count, and these sizes every kind of edge.
+    noisy(53, 35).save(out / "noisy_420.jpg", quality=75, subsampling=2)
+    noisy(64, 48).save(out / "noisy_whole_blocks.jpg", quality=30, subsampling=2)
+    noisy(37, 21).save(out / "noisy_422.jpg", quality=75, subsampling=1)
+    noisy(40, 24).save(out / "noisy_444.jpg", quality=90, subsampling=0)
+    noisy(47, 33).save(out / "noisy_progressive.jpg", quality=80, subsampling=2, progressive=True)
+    noisy(50, 34).save(out / "noisy_restarts.jpg", quality=85, subsampling=2, restart_marker_rows=1)
+    noisy(3, 17).save(out / "noisy_narrow.jpg", quality=95, subsampling=2)
+    noisy(39, 27).convert("L").save(out / "noisy_grey.jpg", quality=70)
+    noisy(33, 25).convert("CMYK").save(out / "noisy_cmyk.jpg", quality=85)
     sharp.save(out / "lossless.webp", lossless=True)
     alpha.save(out / "alpha.webp", lossless=True, exact=True)
     smooth.save(out / "lossy.webp", quality=90)
@@ -57,8 +68,20 @@ def main():
     (out / "pillow.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def picture(colour):
-    width, height = 18, 13
+def noisy(width, height):
+    """Slopes under noise, with a hard edge."""
+    draws = random.Random(f"{width}x{height}")
+
+    def colour(x, y):
+        if height // 3 <= y < height // 2 and width // 4 <= x < width // 2:
+            return (0, 255, 0)
+        slopes = [(x * (3 + c) + y * (7 - 2 * c)) % 256 for c in range(3)]
+        return [min(255, max(0, round(slope + draws.gauss(0, 25)))) for slope in slopes]
+
+    return picture(colour, width, height)
+
+
+def picture(colour, width=18, height=13):
     image = Image.new("RGB", (width, height))
     image.putdata([tuple(colour(x, y)) for y in range(height) for x in range(width)])
     return image

@@ -12,8 +12,9 @@ mod trial;
 use std::path::Path;
 
 use anyhow::{anyhow, ensure};
+use mmrag_core::{Example, Prompt};
 use mmrag_model::{Shared, Trained};
-use mmrag_task::{Case, StageName};
+use mmrag_task::{Case, Stage, StageName};
 use mmrag_train::{
     Estimator, GrpoSettings, LESSON_BATCHES_READY, Lesson, LoraSettings, planned_cases,
 };
@@ -21,16 +22,15 @@ use serde_json::{Value, json};
 
 use self::outlook::{Memory, Outlook};
 use self::plan::{Plan, Seer};
-use self::prompts::Sample;
+use self::probe::Model;
+use self::prompts::{Sample, images};
 use self::sieve::Sieve;
 use self::step::{ASSUMED_FLAT, Learning, Steps};
 use self::trial::{Prompts, Replies, Trainee, Work};
 use crate::bench::PromptSize;
 use crate::loading::reply_tokens;
 use crate::settings::{ReinforceRun, SftRun};
-use crate::stages::{
-    CONFIDENCE_QUESTIONS, Questions, first, lessons_of, stage_of, stage_to_learn,
-};
+use crate::stages::{CONFIDENCE_QUESTIONS, Questions, first, lessons_of, stage_of, stage_to_learn};
 
 /// A benchmark's group.
 pub(crate) struct Group {
@@ -57,30 +57,29 @@ pub(crate) fn group(
     let lora = LoraSettings { r: 16, alpha: 32.0, targets: Vec::new() };
     let optimizer = robust.optimizer;
     let trainee = Trainee { lora: (!full).then_some(lora), checkpointing, optimizer };
-    let seer = Seer::open(model, trainee)?;
-    let base = outlook::process_bytes();
+    let model = Model::open(model, trainee)?;
     let replies = Replies { count: group.replies, tokens: group.new };
     let work = [
         Work::Look,
-        Work::Draw { replies, most: group.new },
+        Work::Draw { replies, longest: group.new, most: group.new },
         Work::Learn { replies, tokens_per_pass: usize::MAX },
         Work::Step,
     ];
-    let told = seer.tell(&work.map(|work| (work, Prompts::MadeUp(group.prompt))))?;
+    let told = model.tell(&work.map(|work| (work, Prompts::MadeUp(group.prompt))))?;
     let [look, draw, learn, step] = [0, 1, 2, 3].map(|task| told[task]);
     let (tokens, patches) = group.length;
-    let trained = seer.trainee.trained();
+    let trained = model.trainee.trained();
     let shared = Shared { prompt: tokens, replies: group.replies, new: group.new };
     let seen = if trained == Trained::Full { 3.0 } else { 0.0 };
-    let flops = seer.cost.update_flops(shared, trained, checkpointing)
-        + seen * seer.cost.vision_flops(patches);
+    let flops = model.cost.update_flops(shared, trained, checkpointing)
+        + seen * model.cost.vision_flops(patches);
     let memory = Memory {
-        base,
-        features: seer.cost.features_bytes(patches),
-        ready: seer.cost.pixels_bytes(patches),
+        process: told.iter().map(|told| told.process).max().unwrap_or(0),
+        features: model.cost.features_bytes(patches),
+        ready: model.cost.pixels_bytes(patches),
         work: told.iter().map(|told| told.bytes).fold(0.0, f64::max),
     };
-    let mut said = memory.told(&seer);
+    let mut said = memory.told(&model);
     said["sample_s"] = (look.seconds * group.prompt.images as f64 + draw.seconds).into();
     said["update_s"] = (learn.seconds + step.seconds).into();
     said["update_flops"] = flops.into();
@@ -107,7 +106,6 @@ pub(crate) fn training(
         optimizer: settings.optimizer.clone(),
     };
     let seer = Seer::open(model, trainee)?;
-    let base = outlook::process_bytes();
     let stage = stage_of(run, name);
     let sieve = Sieve::of(&run.filter_adapter, run.prompts)?;
     let mut plan = Plan::default();
@@ -123,10 +121,10 @@ pub(crate) fn training(
     let sample = Sample::read(&seer.reader, cases.len(), |index| Ok(stage.prompt(cases[index])))?;
     let replies = match settings.estimator {
         Estimator::Exact => seer.branches(&stage)?,
-        Estimator::Sampled => {
-            let tokens = seer.right_replies(&stage, &train)?.unwrap_or(most).min(most);
-            Replies { count: settings.rollout.group_size, tokens }
-        }
+        Estimator::Sampled => Replies {
+            count: settings.rollout.group_size,
+            tokens: seer.lengths(&stage, &train, most)?.0,
+        },
     };
     let learning = Learning {
         replies,
@@ -136,7 +134,8 @@ pub(crate) fn training(
     };
     let mut steps = Steps::learning(&mut plan, planned.len(), pictures, &sample, learning);
     if settings.estimator == Estimator::Sampled {
-        steps = steps.drawing(&mut plan, settings, most);
+        let (_, longest) = seer.lengths(&stage, &train, most)?;
+        steps = steps.drawing(&mut plan, settings, (longest, most));
     }
     steps = steps.updating(&mut plan, settings);
     if name == StageName::Filter && settings.cases.mined_negatives > 0 {
@@ -144,17 +143,10 @@ pub(crate) fn training(
         let a_step = settings.examples_per_step(name) as f64 * each;
         steps = steps.mining(&mut plan, seer.branches(&stage)?, judged, a_step);
     }
-    match name {
-        StageName::Filter => plan.filtering("calibration", &seer, &stage, &questions.dev)?,
-        StageName::Rank => {
-            let asked = first(&questions.dev, CONFIDENCE_QUESTIONS);
-            let asked = plan.shown("filter for confidence", &seer, sieve.as_ref(), asked)?;
-            plan.ranking("confidence", &seer, &stage, &asked, 1, most)?;
-        }
-    }
+    calibrating(&mut plan, &seer, (&stage, sieve.as_ref()), &questions.dev, most)?;
 
-    let told = seer.tell(&plan.tasks)?;
-    let outlook = Outlook { seer: &seer, plan: &plan, steps: &steps, told: &told, base };
+    let told = seer.model.tell(&plan.tasks)?;
+    let outlook = Outlook { seer: &seer, plan: &plan, steps: &steps, told: &told };
     let mut said = outlook.said();
     said["replies"] = replies.count.into();
     let most = if steps.draws() { most } else { replies.tokens };
@@ -166,6 +158,24 @@ pub(crate) fn training(
         said["groups"] = json!({ "without_variance": ASSUMED_FLAT, "source": "assumed" });
     }
     Ok(said)
+}
+
+/// Adds what follows the steps: a filter's threshold and a ranker's confidence are learned on dev.
+fn calibrating(
+    plan: &mut Plan,
+    seer: &Seer,
+    (stage, sieve): (&Stage, Option<&Sieve>),
+    dev: &[Example],
+    most: usize,
+) -> anyhow::Result<()> {
+    match stage.name {
+        StageName::Filter => plan.filtering("calibration", seer, stage, dev),
+        StageName::Rank => {
+            let asked = first(dev, CONFIDENCE_QUESTIONS);
+            let asked = plan.shown("filter for confidence", seer, sieve, asked)?;
+            plan.ranking("confidence", seer, stage, &asked, 1, most)
+        }
+    }
 }
 
 /// Lessons that are made to see how long their replies are, from the first to the last.
@@ -188,14 +198,13 @@ pub(crate) fn supervised(
         optimizer: settings.optimizer.clone(),
     };
     let seer = Seer::open(model, trainee)?;
-    let base = outlook::process_bytes();
     let stage = stage_to_learn(run);
     let sieve = Sieve::of(&run.filter_adapter, run.prompts)?;
     let mut plan = Plan::default();
     let train = plan.shown("filter train", &seer, sieve.as_ref(), &questions.train)?;
     let few = first(&questions.dev, run.data.dev_questions);
     let dev = plan.shown("filter dev", &seer, sieve.as_ref(), few)?;
-    let lessons = lessons_of(run, train.clone());
+    let lessons = lessons_of(run, train);
     ensure!(!lessons.is_empty(), "there is no lesson to learn");
     let count = settings.total_steps(lessons.len());
     // Of a whole model nothing is measured before the first step.
@@ -218,20 +227,21 @@ pub(crate) fn supervised(
         ready: LESSON_BATCHES_READY,
     };
     let all = (sample.pictures() * (count * settings.lessons_per_step) as f64) as usize;
-    let pictures = if run.phases.is_empty() {
-        let documents = train.iter().flat_map(|example| &example.candidates);
-        let (_, new) = plan.see(documents.map(AsRef::as_ref));
-        (all, new.min(all))
+    // Composed lessons have pictures of their own, each; a data set's are seen again.
+    let new = if run.phases.is_empty() {
+        let prompts = (0..lessons.len()).map(|index| Ok(lesson(index)?.prompt));
+        let prompts: Vec<Prompt> = prompts.collect::<anyhow::Result<_>>()?;
+        plan.see(prompts.iter().flat_map(images)).1.min(all)
     } else {
-        (all, plan.see_unnamed(all))
+        plan.see_unnamed(all)
     };
-    let steps = Steps::learning(&mut plan, count, pictures, &sample, learning);
+    let steps = Steps::learning(&mut plan, count, (all, new), &sample, learning);
     if stage.name == StageName::Filter && run.phases.is_empty() && settings.lora.is_some() {
         plan.filtering("calibration", &seer, &stage, &questions.dev)?;
     }
 
-    let told = seer.tell(&plan.tasks)?;
-    let outlook = Outlook { seer: &seer, plan: &plan, steps: &steps, told: &told, base };
+    let told = seer.model.tell(&plan.tasks)?;
+    let outlook = Outlook { seer: &seer, plan: &plan, steps: &steps, told: &told };
     let mut said = outlook.said();
     said["reply_tokens"] = json!({ "mean": tokens, "longest": lengths.iter().max() });
     if let Some(sieve) = &sieve {

@@ -249,6 +249,39 @@ fn supervised_training_is_foreseen_without_a_model_loaded() {
 }
 
 #[test]
+fn a_ranking_is_foreseen_with_all_that_comes_before_and_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let run = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mmrag"));
+        let output = command.current_dir(at).args(line.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("data make atlas --questions 40 --seed 3 --out atlas");
+    let file = "preset = 'demo'\nout = 'run'\nfilter_adapter = 'not/yet'\n[data]\n\
+                folder = 'atlas'\ndev_questions = 2\n[training]\nsteps = 3\nprompts_per_step = 2\n\
+                [training.rollout]\ngroup_size = 2\nmax_completion_tokens = 4\n";
+    std::fs::write(at.join("run.toml"), file).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_str(&run("train rank run.toml --dry-run")).unwrap();
+    let phases = told["phases"].as_object().unwrap();
+    let names =
+        ["confidence", "evaluations", "filter dev", "filter for confidence", "filter train"];
+    assert!(names.iter().all(|name| phases.contains_key(*name)) && phases.len() == 5, "{told}");
+    // Before the first step and after the last.
+    assert_eq!(told["phases"]["evaluations"]["times"], 2);
+    assert_eq!(told["phases"]["filter train"]["questions"], 24);
+    assert_eq!(told["filter"]["source"], "assumed");
+    assert_eq!(told["new_tokens"]["most"], 4);
+    let seconds = |of: &serde_json::Value| of["seconds"].as_f64().unwrap();
+    let around: f64 = phases.values().map(seconds).sum();
+    let number = |key: &str| told[key].as_f64().unwrap();
+    assert!(around > 0.0 && number("sample_s") > 0.0 && number("update_s") > 0.0, "{told}");
+    assert!((number("all_s") - number("all_steps_s") - around).abs() < 1e-6, "{told}");
+}
+
+#[test]
 fn what_has_no_dev_questions_is_trained_with_those_of_another_data_set() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

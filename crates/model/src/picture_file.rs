@@ -8,7 +8,8 @@ use std::fs;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
+use libjpeg_turbo_rs::{Image, PixelFormat, decompress_to};
 use mmrag_core::{ImageSource, Packed, Packing};
 
 use crate::error::ModelError;
@@ -105,9 +106,36 @@ fn unreadable(error: &image::ImageError) -> String {
 pub(crate) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     let (mut decoder, ..) = open(bytes)?;
     let orientation = orientation_of(&mut decoder);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?;
+    let mut image = match as_libjpeg_does(bytes, decoder.original_color_type()) {
+        Some(image) => image,
+        None => DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?,
+    };
     image.apply_orientation(orientation);
     Ok(to_rgb(&image))
+}
+
+/// The pixels of a JPEG file, to the last bit as libjpeg-turbo makes them and so Pillow; other
+/// decoders round otherwise. Nothing of other files, and of a file that is cut off or damaged.
+fn as_libjpeg_does(bytes: &[u8], colours: ExtendedColorType) -> Option<DynamicImage> {
+    if image::guess_format(bytes).ok()? != ImageFormat::Jpeg {
+        return None;
+    }
+    let is_ink = colours == ExtendedColorType::Cmyk8;
+    let format = if is_ink { PixelFormat::Cmyk } else { PixelFormat::Rgb };
+    let Image { width, height, data, .. } = decompress_to(bytes, format).ok()?;
+    let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
+    let data = if is_ink { data.chunks_exact(4).flat_map(rgb_of_ink).collect() } else { data };
+    image::RgbImage::from_raw(width, height, data).map(DynamicImage::ImageRgb8)
+}
+
+/// Pillow's RGB of cyan, magenta, yellow and black, which JPEG files hold as what they leave of
+/// white: the product of an ink's rest and black's, rounded as Pillow rounds.
+fn rgb_of_ink(rests: &[u8]) -> [u8; 3] {
+    let black = u32::from(rests[3]);
+    [0, 1, 2].map(|ink| {
+        let taken = (255 - u32::from(rests[ink])) * black + 128;
+        (black - (((taken >> 8) + taken) >> 8)) as u8
+    })
 }
 
 /// Width and height of the upright picture, from the header alone.

@@ -85,6 +85,11 @@ impl<A> Recycle<A> {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// Bytes of all blocks up to 2 GiB that it has from the system, in use and kept for reuse.
+    pub fn held_bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// The most bytes that were in use since the last call, counted as in
     /// [`live_bytes`](Self::live_bytes).
     pub fn take_most_live_bytes(&self) -> usize {

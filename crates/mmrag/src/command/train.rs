@@ -17,9 +17,7 @@ use super::Ended;
 use crate::dataset::{self, DatasetName, SplitName, degraded};
 use crate::loading::{foresee_adapter, load_policy, load_trainable, model_folder};
 use crate::settings::{DataSettings, ReinforceRun, SftRun};
-use crate::stages::{
-    Questions, adapters_of, first, supervise, train_filter, train_ranker,
-};
+use crate::stages::{Questions, adapters_of, first, supervise, train_filter, train_ranker};
 use crate::{hub, output, predict, stop};
 
 /// The atlas that composed lessons are checked on; any seed would do.

@@ -6,26 +6,31 @@ use serde_json::{Value, json};
 use mmrag_train::LoraSettings;
 
 use super::plan::{Plan, Seer};
-use super::probe::Told;
+use super::probe::{Model, Told};
 use super::step::Steps;
 use super::trial::Trainee;
 use crate::bench::resident_bytes;
 
-/// What a process takes besides weights and tensors where the system does not tell it.
+/// The same where the system does not tell it.
 const PROCESS_BYTES: u64 = 70_000_000;
 
 /// How much more memory than its tensors a process holds: blocks are rounded up and kept for reuse.
 const ALLOCATED: f64 = 1.25;
 
-/// What the process takes so far.
+/// The same of small blocks that stay, as those of features mostly are.
+const SMALL: f64 = 1.125;
+
+/// What the process has besides its tensors: code, the data set, the many small blocks of a
+/// computation, what its allocator keeps of these.
 pub(super) fn process_bytes() -> u64 {
-    resident_bytes().unwrap_or(PROCESS_BYTES)
+    let tensors = crate::ALLOCATOR.held_bytes().max(crate::ALLOCATOR.live_bytes());
+    resident_bytes().map_or(PROCESS_BYTES, |all| all.saturating_sub(tensors as u64))
 }
 
 /// What a run holds at its peak, besides its weights and what is trained of them.
 pub(super) struct Memory {
-    /// The process with its data set, before anything of the model is loaded.
-    pub(super) base: u64,
+    /// What the process has besides its tensors.
+    pub(super) process: u64,
     /// Features of the pictures that are kept.
     pub(super) features: usize,
     /// Pixels of prompts that are ready.
@@ -36,22 +41,23 @@ pub(super) struct Memory {
 
 impl Memory {
     /// As JSON.
-    pub(super) fn told(&self, seer: &Seer) -> Value {
-        let weights = seer.cost.weights_bytes();
-        let trained = seer.cost.training_bytes(seer.trainee.trained());
-        let rest = (trained + self.features + self.ready) as f64 + self.work;
-        let peak = (self.base + weights as u64) as f64 + ALLOCATED * rest;
+    pub(super) fn told(&self, model: &Model) -> Value {
+        let weights = model.cost.weights_bytes();
+        let trained = model.cost.training_bytes(model.trainee.trained());
+        let rest = (trained + self.ready) as f64 + self.work;
+        let features = SMALL * self.features as f64;
+        let peak = (self.process + weights as u64) as f64 + features + ALLOCATED * rest;
         json!({
             "peak_bytes": peak as u64,
             "weights_bytes": weights,
             "memory": {
-                "process": self.base,
+                "process": self.process,
                 "weights": weights,
                 "trained": trained,
                 "features": self.features,
                 "pixels": self.ready,
                 "work": self.work as u64,
-                "allocated_times": ALLOCATED,
+                "allocated_times": { "features": SMALL, "the rest": ALLOCATED },
             },
         })
     }
@@ -110,24 +116,22 @@ pub(super) struct Outlook<'a> {
     pub(super) steps: &'a Steps<'a>,
     /// What each task takes.
     pub(super) told: &'a [Told],
-    /// What the process took before any of them was tried.
-    pub(super) base: u64,
 }
 
 impl Outlook<'_> {
     /// The prediction.
     pub(super) fn said(&self) -> Value {
-        let Self { seer, plan, steps, told, base } = *self;
+        let Self { seer, plan, steps, told } = *self;
         let patches = steps.sample.patches_a_picture() * plan.pictures();
-        let kept = seer.cost.kept_features_bytes(patches);
-        let looks = Looks::of(told[steps.look].seconds, &seer.trainee, kept.is_some());
+        let kept = seer.model.cost.kept_features_bytes(patches);
+        let looks = Looks::of(told[steps.look].seconds, &seer.model.trainee, kept.is_some());
         let memory = Memory {
-            base,
+            process: told.iter().map(|told| told.process).max().unwrap_or(0),
             features: kept.unwrap_or(Cost::MOST_FEATURES_BYTES),
-            ready: seer.cost.pixels_bytes(steps.patches_ready()),
+            ready: seer.model.cost.pixels_bytes(steps.patches_ready()),
             work: told.iter().map(|told| told.bytes).fold(0.0, f64::max),
         };
-        let mut said = memory.told(seer);
+        let mut said = memory.told(&seer.model);
         let (sample_s, update_s) = steps.seconds(told, &looks);
         let steps_s = steps.count as f64 * (sample_s + update_s);
         let (phases, phases_s) = plan.seconds(told, &looks);

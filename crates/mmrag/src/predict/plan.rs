@@ -1,25 +1,25 @@
 //! What a run asks of its model, phase by phase: kinds of work to try, and how much of each.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, ensure};
-use mmrag_core::{Document, DocumentId, Example, Modality, Prompt};
-use mmrag_model::{Cost, Placement, Precision};
+use mmrag_core::{Content, Document, Example, ImageSource, Prompt};
 use mmrag_task::{Case, Reply, Stage, StageName};
 use serde_json::{Map, Value, json};
 
 use super::outlook::Looks;
-use super::probe::{self, Told};
+use super::probe::{Model, Told};
 use super::prompts::{Reader, Sample};
 use super::sieve::Sieve;
-use super::trial::{Prompts, Replies, Task, Trainee, Work};
-use crate::host::host;
+use super::trial::{Prompts, Replies, Trainee, Work};
 use crate::loading::verdict_tokens;
 use crate::{calibrate, dev};
 
 /// Questions whose right replies are read to see how long replies become.
 const QUESTIONS: usize = 64;
+
+/// The share of replies that are shorter than the longest of some thirty that are written together.
+const LONG: (usize, usize) = (31, 32);
 
 /// Batches of questions that stand for all that a filter judges.
 const BATCHES: usize = 3;
@@ -27,13 +27,10 @@ const BATCHES: usize = 3;
 /// Questions that stand for all that a filter is evaluated on.
 const EVALUATED: usize = 12;
 
-/// A model and what is done with it, before it is loaded.
+/// A model that is not loaded, and what its prompts are like.
 pub(super) struct Seer {
-    folder: PathBuf,
-    precision: Precision,
-    pub(super) cost: Cost,
+    pub(super) model: Model,
     pub(super) reader: Reader,
-    pub(super) trainee: Trainee,
 }
 
 impl Seer {
@@ -43,29 +40,15 @@ impl Seer {
     ///
     /// When one is missing or damaged, or models run on a GPU.
     pub(super) fn open(folder: &Path, trainee: Trainee) -> anyhow::Result<Self> {
-        ensure!(
-            host().device.is_cpu(),
-            "--dry-run predicts runs on the CPU alone so far: add --device cpu"
-        );
-        let precision = if trainee.lora.is_some() { Precision::Stored } else { Precision::F32 };
-        let context = || format!("failed to read the model {}", folder.display());
-        let cost = Cost::read(folder, precision).with_context(context)?;
-        let reader = Reader::open(folder)?;
-        Ok(Self { folder: folder.to_path_buf(), precision, cost, reader, trainee })
-    }
-
-    /// What each task takes.
-    pub(super) fn tell(&self, tasks: &[(Work, Prompts)]) -> anyhow::Result<Vec<Told>> {
-        let placement = Placement::cpu(self.precision);
-        let tasks: Vec<Task<'_>> =
-            tasks.iter().map(|(work, prompts)| Task { work: *work, prompts }).collect();
-        probe::tell(&self.folder, &placement, &self.cost, &self.trainee, &tasks)
+        let model = Model::open(folder, trainee)?;
+        Ok(Self { model, reader: Reader::open(folder)? })
     }
 
     /// Tokens of the replies Yes and No.
     pub(super) fn verdict(&self, stage: &Stage) -> anyhow::Result<Replies> {
         let of = |helps| stage.render(&Reply::Filter { think: None, helps });
-        let tokens = self.reader.reply_tokens(&of(true))?.max(self.reader.reply_tokens(&of(false))?);
+        let tokens =
+            self.reader.reply_tokens(&of(true))?.max(self.reader.reply_tokens(&of(false))?);
         Ok(Replies { count: 2, tokens })
     }
 
@@ -76,14 +59,15 @@ impl Seer {
         Ok(Replies { count: 2, tokens })
     }
 
-    /// Tokens of the right replies to the first questions on average, where the data set tells
-    /// their reasoning or none is asked for: as long as replies become. Of others no length can be
-    /// told.
-    pub(super) fn right_replies(
+    /// Tokens of a stage's replies, on average and of the longest that are written together: those
+    /// of the right replies to the first questions where the data set tells their reasoning or none
+    /// is asked for, for replies become as long as these. Of others no length can be told: `most`.
+    pub(super) fn lengths(
         &self,
         stage: &Stage,
         examples: &[Example],
-    ) -> anyhow::Result<Option<usize>> {
+        most: usize,
+    ) -> anyhow::Result<(usize, usize)> {
         let is_known = |example: &&Example| !stage.grammar.think || !example.steps.is_empty();
         let mut lengths = vec![];
         for example in examples.iter().take(QUESTIONS).filter(is_known) {
@@ -92,16 +76,18 @@ impl Seer {
                 _ => Case::listwise(&example.question, &example.candidates, 0),
             };
             let reply = stage.render(&stage.demonstration(&case, example));
-            lengths.push(self.reader.reply_tokens(&reply)?);
+            lengths.push(self.reader.reply_tokens(&reply)?.min(most));
         }
-        let sum: usize = lengths.iter().sum();
-        Ok((!lengths.is_empty()).then(|| sum.div_ceil(lengths.len())))
+        lengths.sort_unstable();
+        let long = lengths.len() * LONG.0 / LONG.1;
+        let mean = lengths.iter().sum::<usize>().div_ceil(lengths.len().max(1));
+        Ok(lengths.get(long).map_or((most, most), |&longest| (mean, longest.max(mean))))
     }
 
     /// The answers that a ranker or a filter that reasons writes, one to a prompt.
     fn writing(&self, stage: &Stage, examples: &[Example], most: usize) -> anyhow::Result<Work> {
-        let tokens = self.right_replies(stage, examples)?.unwrap_or(most).min(most);
-        Ok(Work::Draw { replies: Replies { count: 1, tokens }, most })
+        let (tokens, longest) = self.lengths(stage, examples, most)?;
+        Ok(Work::Draw { replies: Replies { count: 1, tokens }, longest, most })
     }
 }
 
@@ -123,7 +109,11 @@ struct Phase {
 pub(super) struct Plan {
     pub(super) tasks: Vec<(Work, Prompts)>,
     phases: Vec<Phase>,
-    seen: HashSet<DocumentId>,
+    /// The tasks of a filter that judges candidates, and of a ranker that answers: what was tried on
+    /// some questions stands for others too.
+    judging: Option<usize>,
+    answering: Option<usize>,
+    seen: HashSet<ImageSource>,
     unnamed: usize,
 }
 
@@ -134,15 +124,14 @@ impl Plan {
         self.tasks.len() - 1
     }
 
-    /// Counts the pictures among documents, and those of them that come for the first time.
+    /// Counts different pictures, and those of them that come for the first time.
     pub(super) fn see<'d>(
         &mut self,
-        documents: impl Iterator<Item = &'d Document>,
+        pictures: impl Iterator<Item = &'d ImageSource>,
     ) -> (usize, usize) {
         let before = self.seen.len();
-        let pictures = documents.filter(|document| document.modality() == Modality::Image);
-        let all: HashSet<&DocumentId> = pictures.map(|document| &document.id).collect();
-        self.seen.extend(all.iter().map(|&id| id.clone()));
+        let all: HashSet<&ImageSource> = pictures.collect();
+        self.seen.extend(all.iter().map(|&picture| picture.clone()));
         (all.len(), self.seen.len() - before)
     }
 
@@ -150,7 +139,7 @@ impl Plan {
     pub(super) fn see_steps(&mut self, steps: &[Vec<Case>]) -> (usize, usize) {
         steps.iter().fold((0, 0), |(all, new), step| {
             let documents = step.iter().flat_map(|case| &case.documents);
-            let (a, n) = self.see(documents.map(AsRef::as_ref));
+            let (a, n) = self.see(documents.filter_map(|document| picture(document)));
             (all + a, new + n)
         })
     }
@@ -191,6 +180,10 @@ impl Plan {
         if examples.is_empty() {
             return Ok(());
         }
+        if let Some(task) = self.judging {
+            self.phase(name, 1, examples, (task, candidates(examples)));
+            return Ok(());
+        }
         let together = calibrate::AT_ONCE;
         let taken = evenly(examples, BATCHES * together);
         let most = verdict_tokens(stage);
@@ -199,12 +192,10 @@ impl Plan {
             batch.iter().flat_map(of).collect()
         };
         let batches = taken.chunks(together).map(of_batch).collect();
-        let work = if stage.grammar.think {
-            seer.writing(stage, examples, most)?
-        } else {
-            Work::Choose
-        };
+        let work =
+            if stage.grammar.think { seer.writing(stage, examples, most)? } else { Work::Choose };
         let task = self.add(work, Prompts::Given(batches));
+        self.judging = Some(task);
         self.phase(name, 1, examples, (task, candidates(examples)));
         Ok(())
     }
@@ -252,6 +243,10 @@ impl Plan {
         if examples.is_empty() {
             return Ok(());
         }
+        if let Some(task) = self.answering {
+            self.phase(name, times, examples, (task, examples.len()));
+            return Ok(());
+        }
         let sample = Sample::read(&seer.reader, examples.len(), |index| {
             let example = &examples[index];
             Ok(stage.prompt(&Case::listwise(&example.question, &example.candidates, 0)))
@@ -259,6 +254,7 @@ impl Plan {
         let batch = sample.typical(dev::AT_ONCE.min(examples.len()));
         let work = seer.writing(stage, examples, most)?;
         let task = self.add(work, Prompts::Given(vec![batch]));
+        self.answering = Some(task);
         self.phase(name, times, examples, (task, examples.len()));
         Ok(())
     }
@@ -271,7 +267,7 @@ impl Plan {
         work: (usize, usize),
     ) {
         let documents = examples.iter().flat_map(|example| &example.candidates);
-        let pictures = self.see(documents.map(AsRef::as_ref));
+        let pictures = self.see(documents.filter_map(|document| picture(document)));
         self.phases.push(Phase { name, times, questions: examples.len(), work, pictures });
     }
 
@@ -290,6 +286,14 @@ impl Plan {
             );
         }
         (parts, all)
+    }
+}
+
+/// The picture that a document is.
+fn picture(document: &Document) -> Option<&ImageSource> {
+    match &document.content {
+        Content::Image(source) => Some(source),
+        Content::Text(_) | Content::Table(_) => None,
     }
 }
 

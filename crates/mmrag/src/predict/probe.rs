@@ -2,70 +2,109 @@
 //! models of its widths with few layers do it, and what a further layer adds is counted for all of
 //! them. A small model does it with all its layers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use mmrag_model::{Cost, Depth, Placement, Policy};
+use anyhow::{Context as _, ensure};
+use mmrag_model::{Cost, Depth, Placement, Policy, Precision};
 
-use super::trial::{Task, Trainee, Trial};
+use super::trial::{Prompts, Trainee, Trial, Work};
+use crate::host::host;
 
 /// Bytes of weights that no cache holds.
 const UNCACHED_BYTES: usize = 256 << 20;
 
 /// What a task takes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Told {
+pub(super) struct Told {
     /// Seconds for each prompt; of pictures for each of them, of the optimizer for a step.
-    pub(crate) seconds: f64,
+    pub(super) seconds: f64,
     /// The most bytes that it has in use at a time, the weights aside.
-    pub(crate) bytes: f64,
+    pub(super) bytes: f64,
+    /// Bytes that the process had besides its tensors when it had done it.
+    pub(super) process: u64,
 }
 
 impl Told {
     /// The same with so many times what another depth adds to it.
     fn and_beyond(self, more: Self, times: f64) -> Self {
         let add = |few: f64, more: f64| few + times * (more - few).max(0.0);
-        Self { seconds: add(self.seconds, more.seconds), bytes: add(self.bytes, more.bytes) }
+        Self {
+            seconds: add(self.seconds, more.seconds),
+            bytes: add(self.bytes, more.bytes),
+            process: self.process.max(more.process),
+        }
     }
 }
 
-/// What each task takes with the model in a folder.
-///
-/// # Errors
-///
-/// When the model's small files cannot be read, a prompt cannot be made ready, or memory for a few
-/// layers is out.
-pub(crate) fn tell(
-    model: &Path,
-    placement: &Placement,
-    cost: &Cost,
-    trainee: &Trainee,
-    tasks: &[Task<'_>],
-) -> anyhow::Result<Vec<Told>> {
-    let [few, more] = depths(cost);
-    let all = cost.depth();
-    let tried = |depth: Depth| -> anyhow::Result<Vec<Told>> {
-        let policy = Policy::shaped(model, depth, placement)
-            .map(Policy::never_ending)
-            .with_context(|| format!("failed to try layers of {}", model.display()))?;
-        let trial = Trial::new(&policy, cost, trainee)?;
-        tasks.iter().map(|task| trial.run(task)).collect()
-    };
-    let mut whole = tried(few)?;
-    let deeper = [
-        (Depth { layers: more.layers, ..few }, more.layers - few.layers, all.layers - few.layers),
-        (Depth { blocks: more.blocks, ..few }, more.blocks - few.blocks, all.blocks - few.blocks),
-    ];
-    let first = whole.clone();
-    for (depth, added, missing) in deeper.into_iter().filter(|(_, added, _)| *added > 0) {
-        let times = missing as f64 / added as f64;
-        for ((whole, few), more) in whole.iter_mut().zip(&first).zip(tried(depth)?) {
-            let beyond = few.and_beyond(more, times);
-            whole.seconds += beyond.seconds - few.seconds;
-            whole.bytes += beyond.bytes - few.bytes;
-        }
+/// A model and what is trained of it, before it is loaded.
+pub(super) struct Model {
+    folder: PathBuf,
+    precision: Precision,
+    pub(super) cost: Cost,
+    pub(super) trainee: Trainee,
+}
+
+impl Model {
+    /// Reads the model's shape.
+    ///
+    /// # Errors
+    ///
+    /// When a file is missing or damaged, or models run on a GPU.
+    pub(super) fn open(folder: &Path, trainee: Trainee) -> anyhow::Result<Self> {
+        ensure!(
+            host().device.is_cpu(),
+            "--dry-run predicts runs on the CPU alone so far: add --device cpu"
+        );
+        let precision = if trainee.lora.is_some() { Precision::Stored } else { Precision::F32 };
+        let cost = Cost::read(folder, precision)
+            .with_context(|| format!("failed to read the model {}", folder.display()))?;
+        Ok(Self { folder: folder.to_path_buf(), precision, cost, trainee })
     }
-    Ok(whole)
+
+    /// What each task takes.
+    ///
+    /// # Errors
+    ///
+    /// When a small file is missing, a prompt cannot be made ready, or memory for a few layers is
+    /// out.
+    pub(super) fn tell(&self, tasks: &[(Work, Prompts)]) -> anyhow::Result<Vec<Told>> {
+        let [few, more] = depths(&self.cost);
+        let all = self.cost.depth();
+        let mut whole = self.tried(few, tasks)?;
+        let first = whole.clone();
+        let deeper = [
+            (
+                Depth { layers: more.layers, ..few },
+                more.layers - few.layers,
+                all.layers - few.layers,
+            ),
+            (
+                Depth { blocks: more.blocks, ..few },
+                more.blocks - few.blocks,
+                all.blocks - few.blocks,
+            ),
+        ];
+        for (depth, added, missing) in deeper.into_iter().filter(|(_, added, _)| *added > 0) {
+            let times = missing as f64 / added as f64;
+            let deeper = self.tried(depth, tasks)?;
+            for ((whole, few), more) in whole.iter_mut().zip(&first).zip(deeper) {
+                let beyond = few.and_beyond(more, times);
+                whole.seconds += beyond.seconds - few.seconds;
+                whole.bytes += beyond.bytes - few.bytes;
+                whole.process = whole.process.max(beyond.process);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// What each takes at a depth.
+    fn tried(&self, depth: Depth, tasks: &[(Work, Prompts)]) -> anyhow::Result<Vec<Told>> {
+        let policy = Policy::shaped(&self.folder, depth, &Placement::cpu(self.precision))
+            .map(Policy::never_ending)
+            .with_context(|| format!("failed to try layers of {}", self.folder.display()))?;
+        let trial = Trial::new(&policy, &self.cost, &self.trainee)?;
+        tasks.iter().map(|(work, prompts)| trial.run(*work, prompts)).collect()
+    }
 }
 
 /// The numbers of layers that are tried: so many that the weights do not stay in the caches, as those

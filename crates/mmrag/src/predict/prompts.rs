@@ -30,8 +30,7 @@ impl Reader {
 
     /// Tokens that two replies begin with alike.
     pub(super) fn shared_tokens(&self, one: &str, other: &str) -> anyhow::Result<usize> {
-        let (one, other) =
-            (self.tokenizer.encode_reply(one)?, self.tokenizer.encode_reply(other)?);
+        let (one, other) = (self.tokenizer.encode_reply(one)?, self.tokenizer.encode_reply(other)?);
         Ok(one.iter().zip(&other).take_while(|(one, other)| one == other).count())
     }
 
@@ -123,7 +122,8 @@ impl Sample {
     }
 }
 
-fn images(prompt: &Prompt) -> impl Iterator<Item = &ImageSource> {
+/// The pictures of a prompt.
+pub(super) fn images(prompt: &Prompt) -> impl Iterator<Item = &ImageSource> {
     prompt.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
         Part::Image(source) => Some(source),
         Part::Text(_) => None,

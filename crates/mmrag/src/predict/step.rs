@@ -85,11 +85,17 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// The same with replies that the policy draws, with room for `most` tokens each.
+    /// The same with replies that the policy draws, the longest of which have so many tokens, with
+    /// room for `most`.
     #[must_use]
-    pub(super) fn drawing(mut self, plan: &mut Plan, settings: &GrpoSettings, most: usize) -> Self {
+    pub(super) fn drawing(
+        mut self,
+        plan: &mut Plan,
+        settings: &GrpoSettings,
+        (longest, most): (usize, usize),
+    ) -> Self {
         let batch = Prompts::Given(vec![self.sample.typical(self.learning.prompts)]);
-        let task = plan.add(Work::Draw { replies: self.learning.replies, most }, batch);
+        let task = plan.add(Work::Draw { replies: self.learning.replies, longest, most }, batch);
         let again = if settings.rollout.dynamic_sampling { settings.rollout.retries } else { 0 };
         let drawn = (0..=again as i32).map(|attempt| ASSUMED_FLAT.powi(attempt)).sum();
         let flat = settings.rollout.dynamic_sampling.then(|| ASSUMED_FLAT.powi(again as i32 + 1));
@@ -104,8 +110,7 @@ impl<'a> Steps<'a> {
         if self.draws() {
             self.iterations = settings.iterations;
         }
-        let passes =
-            usize::from(self.iterations > 1) + usize::from(settings.loss.beta != 0.0);
+        let passes = usize::from(self.iterations > 1) + usize::from(settings.loss.beta != 0.0);
         if passes > 0 {
             let Learning { replies, prompts, tokens_per_pass, .. } = self.learning;
             let work = Work::Score { replies, tokens_per_pass: Some(tokens_per_pass) };
@@ -161,12 +166,13 @@ impl<'a> Steps<'a> {
     /// Floating-point operations of the updates of a step.
     pub(super) fn flops(&self, seer: &Seer) -> f64 {
         let Learning { replies, prompts, .. } = self.learning;
-        let (trained, checkpointing) = (seer.trainee.trained(), seer.trainee.checkpointing);
+        let (trained, checkpointing) =
+            (seer.model.trainee.trained(), seer.model.trainee.checkpointing);
         let shared =
             Shared { prompt: self.sample.tokens(), replies: replies.count, new: replies.tokens };
-        let update = seer.cost.update_flops(shared, trained, checkpointing);
+        let update = seer.model.cost.update_flops(shared, trained, checkpointing);
         let seen = if trained == Trained::Full { 3.0 } else { 0.0 };
-        let looks = seen * seer.cost.vision_flops(self.sample.patches());
+        let looks = seen * seer.model.cost.vision_flops(self.sample.patches());
         (self.iterations * prompts) as f64 * (update + looks)
     }
 }

@@ -12,6 +12,7 @@ use mmrag_model::{
 use mmrag_ops::{at_once, backward, side_by_side};
 use mmrag_train::{LoraSettings, OptimizerSettings, split_into_passes};
 
+use super::outlook::process_bytes;
 use super::probe::Told;
 use crate::bench::{PromptSize, sampling};
 
@@ -27,24 +28,24 @@ const ROUNDS: usize = 5;
 
 /// What is trained, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Trainee {
+pub(super) struct Trainee {
     /// The adapter; all weights if there is none.
-    pub(crate) lora: Option<LoraSettings>,
+    pub(super) lora: Option<LoraSettings>,
     /// Whether activations are checkpointed.
-    pub(crate) checkpointing: bool,
+    pub(super) checkpointing: bool,
     /// What steps the weights.
-    pub(crate) optimizer: OptimizerSettings,
+    pub(super) optimizer: OptimizerSettings,
 }
 
 impl Trainee {
     /// What is trained, for counting.
-    pub(crate) fn trained(&self) -> Trained {
+    pub(super) fn trained(&self) -> Trained {
         self.lora.as_ref().map_or(Trained::Full, |lora| Trained::Adapter(lora.r))
     }
 }
 
 /// Prompts that work is tried on.
-pub(crate) enum Prompts {
+pub(super) enum Prompts {
     /// Those of a run, in batches: each is one call of the policy.
     Given(Vec<Vec<Prompt>>),
     /// One batch of one prompt that is made up.
@@ -53,20 +54,21 @@ pub(crate) enum Prompts {
 
 /// Replies that are scored or learned.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Replies {
+pub(super) struct Replies {
     /// So many to each prompt.
-    pub(crate) count: usize,
+    pub(super) count: usize,
     /// Tokens of each.
-    pub(crate) tokens: usize,
+    pub(super) tokens: usize,
 }
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Work {
+pub(super) enum Work {
     /// The vision tower looks at pictures.
     Look,
-    /// Replies are drawn, with room for `most` tokens each.
-    Draw { replies: Replies, most: usize },
+    /// Replies are drawn, with room for `most` tokens each; of those that are written together the
+    /// longest has so many.
+    Draw { replies: Replies, longest: usize, most: usize },
     /// What comes next is chosen of given tokens.
     Choose,
     /// Replies are scored without gradients: a batch in one pass, or in passes side by side of so
@@ -78,16 +80,8 @@ pub(crate) enum Work {
     Step,
 }
 
-/// Work on prompts.
-pub(crate) struct Task<'a> {
-    /// Is done
-    pub(crate) work: Work,
-    /// on these.
-    pub(crate) prompts: &'a Prompts,
-}
-
 /// A model of few layers at work.
-pub(crate) struct Trial<'a> {
+pub(super) struct Trial<'a> {
     policy: &'a Policy,
     adapter: Option<Adapter>,
     cost: &'a Cost,
@@ -100,7 +94,7 @@ impl<'a> Trial<'a> {
     /// # Errors
     ///
     /// When the adapter does not fit.
-    pub(crate) fn new(
+    pub(super) fn new(
         policy: &'a Policy,
         cost: &'a Cost,
         trainee: &'a Trainee,
@@ -120,12 +114,12 @@ impl<'a> Trial<'a> {
     /// # Errors
     ///
     /// When a prompt cannot be made ready, or memory is out.
-    pub(crate) fn run(&self, task: &Task<'_>) -> anyhow::Result<Told> {
-        let batches = self.encoded(task.prompts)?;
-        match task.work {
+    pub(super) fn run(&self, work: Work, prompts: &Prompts) -> anyhow::Result<Told> {
+        let batches = self.encoded(prompts)?;
+        match work {
             Work::Look => self.look(&batches.concat()),
             Work::Step => self.step(&batches[0][0]),
-            Work::Draw { replies, most } => self.draw(&batches, replies, most),
+            Work::Draw { replies, longest, most } => self.draw(&batches, replies, longest, most),
             Work::Choose => {
                 self.know(&batches)?;
                 let sets = [vec![1], vec![2]];
@@ -139,13 +133,13 @@ impl<'a> Trial<'a> {
             Work::Score { replies, tokens_per_pass } => {
                 self.know(&batches)?;
                 let waves = self.waves(&batches, replies, tokens_per_pass);
-                pieces(&waves, tokens, |waves| self.score(waves))
+                pieces(&waves, |wave| tokens(wave), |waves| self.score(waves))
                     .map(|told| told.a_prompt(&batches, &waves))
             }
             Work::Learn { replies, tokens_per_pass } => {
                 self.know(&batches)?;
                 let waves = self.waves(&batches, replies, Some(tokens_per_pass));
-                pieces(&waves, tokens, |waves| self.learn(waves))
+                pieces(&waves, |wave| tokens(wave), |waves| self.learn(waves))
                     .map(|told| told.a_prompt(&batches, &waves))
             }
         }
@@ -191,11 +185,13 @@ impl<'a> Trial<'a> {
         Ok(Told { seconds: told.seconds / pictures.max(1) as f64, ..told })
     }
 
-    /// Seconds of long replies from short ones; bytes with the room that long ones need.
+    /// Seconds of replies of their mean length and, for as long as the longest takes beyond that, of
+    /// one alone; bytes with the room that all of them need.
     fn draw(
         &self,
         batches: &[Vec<Encoded>],
         replies: Replies,
+        longest: usize,
         most: usize,
     ) -> anyhow::Result<Told> {
         self.know(batches)?;
@@ -206,9 +202,9 @@ impl<'a> Trial<'a> {
         let threads = at_once(self.policy.device());
         let waves: Vec<&[&[Encoded]]> = together.chunks(threads).collect();
         let answered = |wave: &&[&[Encoded]]| wave.iter().map(|batch| batch.len()).sum();
-        let draw = |new: usize| {
-            let sampling = sampling(replies.count, new);
-            pieces(&waves, answered, |waves| {
+        let drawn = |waves: &[&[&[Encoded]]], count: usize, new: usize| {
+            let sampling = sampling(count, new);
+            pieces(waves, answered, |waves| {
                 waves.iter().try_for_each(|wave| {
                     let drawn = side_by_side(wave, self.policy.device(), |batch| {
                         self.actor().sample(batch, &sampling).map(drop)
@@ -217,14 +213,20 @@ impl<'a> Trial<'a> {
                 })
             })
         };
-        let (told, tried) = if replies.tokens <= SHORT.1 {
-            (draw(replies.tokens)?, replies.tokens)
+        let (all, tried) = if replies.tokens <= SHORT.1 {
+            (drawn(&waves, replies.count, replies.tokens)?, replies.tokens)
         } else {
-            let (short, long) = (draw(SHORT.0)?, draw(SHORT.1)?);
-            let each = (long.seconds - short.seconds).max(0.0) / (SHORT.1 - SHORT.0) as f64;
-            let seconds = short.seconds + each * (replies.tokens - SHORT.0) as f64;
-            (Told { seconds, ..long }, SHORT.1)
+            (long(|new| drawn(&waves, replies.count, new), replies.tokens)?, SHORT.1)
         };
+        let beyond = longest.saturating_sub(replies.tokens);
+        let alone = if beyond == 0 {
+            0.0
+        } else {
+            let one: Vec<&[Encoded]> = waves[0].iter().map(|batch| &batch[..1]).collect();
+            let a_token = a_token(|new| drawn(&[&one], 1, new))? * one.len() as f64;
+            a_token * beyond as f64 / answered(&waves[0]) as f64
+        };
+        let told = Told { seconds: all.seconds + alone, ..all };
         let at_a_time = waves.iter().map(answered).max().unwrap_or(0);
         let missing = at_a_time * replies.count * most.saturating_sub(tried);
         let room = missing * self.cost.cache_bytes_per_token();
@@ -295,8 +297,7 @@ impl<'a> Trial<'a> {
 
     fn gradients(&self, pass: &[Group]) -> anyhow::Result<GradStore> {
         let grad = if self.adapter.is_some() { Grad::Adapter } else { Grad::Full };
-        let scores =
-            self.actor().logprobs(pass, 1.0, grad).context("failed to score replies")?;
+        let scores = self.actor().logprobs(pass, 1.0, grad).context("failed to score replies")?;
         let gradients = backward(&scores.logprobs_t.sum_all()?);
         let gradients = gradients.context("failed to backpropagate")?;
         self.policy.device().synchronize()?;
@@ -312,9 +313,22 @@ impl Told {
     /// Seconds of tokens as seconds of prompts.
     fn a_prompt(self, batches: &[Vec<Encoded>], waves: &[Vec<Vec<Group>>]) -> Self {
         let prompts = batches.iter().map(Vec::len).sum::<usize>().max(1);
-        let all: usize = waves.iter().map(tokens).sum();
+        let all: usize = waves.iter().map(|wave| tokens(wave)).sum();
         Self { seconds: self.seconds * all as f64 / prompts as f64, ..self }
     }
+}
+
+/// What long replies take, from short ones.
+fn long(draw: impl Fn(usize) -> anyhow::Result<Told>, tokens: usize) -> anyhow::Result<Told> {
+    let (short, long) = (draw(SHORT.0)?, draw(SHORT.1)?);
+    let each = (long.seconds - short.seconds).max(0.0) / (SHORT.1 - SHORT.0) as f64;
+    Ok(Told { seconds: short.seconds + each * (tokens - SHORT.0) as f64, ..long })
+}
+
+/// Seconds of a further token.
+fn a_token(draw: impl Fn(usize) -> anyhow::Result<Told>) -> anyhow::Result<f64> {
+    let (short, long) = (draw(SHORT.0)?, draw(SHORT.1)?);
+    Ok((long.seconds - short.seconds).max(0.0) / (SHORT.1 - SHORT.0) as f64)
 }
 
 /// Tokens of a pass that a group fills.
@@ -322,7 +336,7 @@ fn size(group: &Group) -> usize {
     group.prompt.len() + group.replies.iter().map(Vec::len).sum::<usize>()
 }
 
-fn tokens(wave: &Vec<Vec<Group>>) -> usize {
+fn tokens(wave: &[Vec<Group>]) -> usize {
     wave.iter().flatten().map(size).sum()
 }
 
@@ -364,7 +378,7 @@ fn measured(mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Told
     let first = once()?;
     let bytes = crate::ALLOCATOR.take_most_live_bytes().saturating_sub(before) as f64;
     if first > 4.0 * PATIENCE {
-        return Ok(Told { seconds: first, bytes });
+        return Ok(Told { seconds: first, bytes, process: process_bytes() });
     }
     let mut rounds = vec![once()?];
     let began = Instant::now();
@@ -372,5 +386,6 @@ fn measured(mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Told
         rounds.push(once()?);
     }
     rounds.sort_by(f64::total_cmp);
-    Ok(Told { seconds: rounds[rounds.len() / 2], bytes })
+    let process = process_bytes();
+    Ok(Told { seconds: rounds[rounds.len() / 2], bytes, process })
 }
