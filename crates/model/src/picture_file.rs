@@ -9,7 +9,7 @@ use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
-use libjpeg_turbo_rs::{Image, PixelFormat, decompress_to};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, Image, PixelFormat};
 use mmrag_core::{ImageSource, Packed, Packing};
 
 use crate::error::ModelError;
@@ -21,6 +21,9 @@ pub const MAX_DECODED_PIXELS: u64 = 100_000_000;
 pub const MAX_ASPECT_RATIO: u32 = 200;
 /// A file of more bytes is refused before it is read.
 const MAX_FILE_BYTES: u64 = 512 << 20;
+
+/// Scans of a progressive JPEG file, each over all its pixels: real ones have a dozen.
+const MAX_SCANS: usize = 100;
 
 /// What an error calls a picture.
 pub(crate) fn name_of(source: &ImageSource) -> String {
@@ -122,7 +125,14 @@ fn as_libjpeg_does(bytes: &[u8], colours: ExtendedColorType) -> Option<DynamicIm
     }
     let is_ink = colours == ExtendedColorType::Cmyk8;
     let format = if is_ink { PixelFormat::Cmyk } else { PixelFormat::Rgb };
-    let Image { width, height, data, .. } = decompress_to(bytes, format).ok()?;
+    let limits = DecodeLimits {
+        max_pixels: MAX_DECODED_PIXELS,
+        max_scans: MAX_SCANS,
+        ..DecodeLimits::default()
+    };
+    let mut decoder = Decoder::new_with_limits(bytes, limits).ok()?;
+    decoder.set_output_format(format);
+    let Image { width, height, data, .. } = decoder.decode_image().ok()?;
     let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
     let data = if is_ink { data.chunks_exact(4).flat_map(rgb_of_ink).collect() } else { data };
     image::RgbImage::from_raw(width, height, data).map(DynamicImage::ImageRgb8)

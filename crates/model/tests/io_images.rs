@@ -164,6 +164,42 @@ fn files_of_every_kind_are_read_as_pillow_reads_them() {
     }
 }
 
+/// Damage at every place of a JPEG file gives other pixels or an error, never a panic.
+#[test]
+fn damaged_jpegs_are_read_as_far_as_they_go_or_refused() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+    let rounds: u32 = std::env::var("MMRAG_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
+    let mut state = 1u64;
+    let mut below = |limit: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    let (mut read, mut refused) = (0, 0);
+    for file in fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "jpg") {
+            continue;
+        }
+        let whole = fs::read(path).unwrap();
+        for round in 0..rounds {
+            let mut bytes = whole.clone();
+            for _ in 0..=round % 8 {
+                let at = below(bytes.len());
+                bytes[at] = below(256) as u8;
+            }
+            if round % 3 == 0 {
+                bytes.truncate(below(whole.len()) + 1);
+            }
+            match one_pixel_processor().process(&ImageSource::Bytes(bytes.into())) {
+                Ok(_) => read += 1,
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(read > 0 && refused > 0, "{read} read, {refused} refused");
+}
+
 #[test]
 fn exif_orientation_turns_the_picture() {
     // A 2x1 picture, red then blue; orientation 6 says: turn it a quarter clockwise to see it.
