@@ -117,12 +117,12 @@ impl Cost {
         2 * F32 * self.text.num_layers * self.text.num_kv_heads * self.text.head_dim
     }
 
-    /// Bytes of what is trained besides the weights: for an adapter its own values; gradients and
-    /// two moments.
+    /// Bytes that stay of what is trained besides the weights, step after step: two moments, and of
+    /// an adapter its own values.
     pub fn training_bytes(&self, trained: Trained) -> usize {
         let copies = match trained {
-            Trained::Adapter(_) => 4,
-            Trained::Full => 3,
+            Trained::Adapter(_) => 3,
+            Trained::Full => 2,
         };
         copies * F32 * self.trained_values(trained)
     }

@@ -1,9 +1,7 @@
 //! What work takes, put together: a run's memory at its peak, and its seconds.
 
-use mmrag_model::{ALL_TARGETS, Cost};
+use mmrag_model::Cost;
 use serde_json::{Value, json};
-
-use mmrag_train::LoraSettings;
 
 use super::plan::{Plan, Seer};
 use super::probe::{Model, Told};
@@ -95,13 +93,10 @@ pub(super) struct Looks {
 
 impl Looks {
     fn of(a_picture: f64, trainee: &Trainee, have_room: bool) -> Self {
-        let changes_vision = |lora: &LoraSettings| {
-            !lora.targets.iter().all(|target| ALL_TARGETS.contains(&target.as_str()))
-        };
         let both = |looked| (looked, looked);
         let (in_steps, in_phases) = match &trainee.lora {
             None => (Looked::InPasses, Looked::All),
-            Some(lora) if changes_vision(lora) => both(Looked::InPasses),
+            Some(_) if trainee.changes_vision() => both(Looked::InPasses),
             Some(_) if have_room => both(Looked::New),
             Some(_) => both(Looked::All),
         };

@@ -25,14 +25,11 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The same with so many times what another depth adds to it.
-    fn and_beyond(self, more: Self, times: f64) -> Self {
-        let add = |few: f64, more: f64| few + times * (more - few).max(0.0);
-        Self {
-            seconds: add(self.seconds, more.seconds),
-            bytes: add(self.bytes, more.bytes),
-            process: self.process.max(more.process),
-        }
+    /// Adds so many times what `more` takes beyond `few`.
+    fn add_beyond(&mut self, few: Self, more: Self, times: f64) {
+        self.seconds += times * (more.seconds - few.seconds).max(0.0);
+        self.bytes += times * (more.bytes - few.bytes).max(0.0);
+        self.process = self.process.max(more.process);
     }
 }
 
@@ -70,40 +67,47 @@ impl Model {
     pub(super) fn tell(&self, tasks: &[(Work, Prompts)]) -> anyhow::Result<Vec<Told>> {
         let [few, more] = depths(&self.cost);
         let all = self.cost.depth();
-        let mut whole = self.tried(few, tasks)?;
-        let first = whole.clone();
-        let deeper = [
-            (
-                Depth { layers: more.layers, ..few },
-                more.layers - few.layers,
-                all.layers - few.layers,
-            ),
-            (
-                Depth { blocks: more.blocks, ..few },
-                more.blocks - few.blocks,
-                all.blocks - few.blocks,
-            ),
-        ];
-        for (depth, added, missing) in deeper.into_iter().filter(|(_, added, _)| *added > 0) {
-            let times = missing as f64 / added as f64;
-            let deeper = self.tried(depth, tasks)?;
+        let first = self.tried(few, tasks, |_| true)?;
+        let mut whole: Vec<Told> = first.iter().copied().flatten().collect();
+        let mut deepen = |depth: Depth, times: f64, grows: &dyn Fn(Work) -> bool| {
+            let deeper = self.tried(depth, tasks, grows)?;
             for ((whole, few), more) in whole.iter_mut().zip(&first).zip(deeper) {
-                let beyond = few.and_beyond(more, times);
-                whole.seconds += beyond.seconds - few.seconds;
-                whole.bytes += beyond.bytes - few.bytes;
-                whole.process = whole.process.max(beyond.process);
+                if let (Some(few), Some(more)) = (few, more) {
+                    whole.add_beyond(*few, more, times);
+                }
             }
+            anyhow::Ok(())
+        };
+        if more.layers > few.layers {
+            let times = (all.layers - few.layers) as f64 / (more.layers - few.layers) as f64;
+            let depth = Depth { layers: more.layers, ..few };
+            deepen(depth, times, &|work| !matches!(work, Work::Look))?;
+        }
+        if more.blocks > few.blocks {
+            let times = (all.blocks - few.blocks) as f64 / (more.blocks - few.blocks) as f64;
+            let depth = Depth { blocks: more.blocks, ..few };
+            // Where the tower stays as it is, all other work finds the features in memory.
+            let sees_anew = self.trainee.changes_vision();
+            deepen(depth, times, &|work| sees_anew || matches!(work, Work::Look))?;
         }
         Ok(whole)
     }
 
-    /// What each takes at a depth.
-    fn tried(&self, depth: Depth, tasks: &[(Work, Prompts)]) -> anyhow::Result<Vec<Told>> {
+    /// What each of some tasks takes at a depth.
+    fn tried(
+        &self,
+        depth: Depth,
+        tasks: &[(Work, Prompts)],
+        is_asked: impl Fn(Work) -> bool,
+    ) -> anyhow::Result<Vec<Option<Told>>> {
         let policy = Policy::shaped(&self.folder, depth, &Placement::cpu(self.precision))
             .map(Policy::never_ending)
             .with_context(|| format!("failed to try layers of {}", self.folder.display()))?;
         let trial = Trial::new(&policy, &self.cost, &self.trainee)?;
-        tasks.iter().map(|(work, prompts)| trial.run(*work, prompts)).collect()
+        let told = |(work, prompts): &(Work, Prompts)| {
+            is_asked(*work).then(|| trial.run(*work, prompts)).transpose()
+        };
+        tasks.iter().map(told).collect()
     }
 }
 

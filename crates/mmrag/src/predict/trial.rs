@@ -23,6 +23,9 @@ const SHORT: (usize, usize) = (4, 20);
 /// Seconds of trying after which nothing is tried again, once the first round is over.
 const PATIENCE: f64 = 2.0;
 
+/// Seconds of work that is not done again: a first time is hardly slower than the next.
+const LONG: f64 = 4.0 * PATIENCE;
+
 /// Times that each piece of work is done if it is quick; the median counts.
 const ROUNDS: usize = 5;
 
@@ -38,6 +41,12 @@ pub(super) struct Trainee {
 }
 
 impl Trainee {
+    /// Whether the vision tower does not stay as it is.
+    pub(super) fn changes_vision(&self) -> bool {
+        let in_text = |target: &String| ALL_TARGETS.contains(&target.as_str());
+        self.lora.as_ref().is_none_or(|lora| !lora.targets.iter().all(in_text))
+    }
+
     /// What is trained, for counting.
     pub(super) fn trained(&self) -> Trained {
         self.lora.as_ref().map_or(Trained::Full, |lora| Trained::Adapter(lora.r))
@@ -349,18 +358,22 @@ fn words(policy: &Policy, n: usize) -> Vec<u32> {
 }
 
 /// Measures work on as many pieces as patience allows, the first at least, and says the seconds of
-/// one unit of their size.
+/// one unit of their size. A first piece that takes very long is not done again.
 fn pieces<T>(
     all: &[T],
     size: impl Fn(&T) -> usize,
     work: impl Fn(&[T]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Told> {
-    let start = Instant::now();
-    work(&all[..1])?;
-    let one = start.elapsed().as_secs_f64();
-    let count = (PATIENCE / one.max(1e-9)) as usize;
+    let one = once(|| work(&all[..1]))?;
+    let count = (PATIENCE / one.seconds.max(1e-9)) as usize;
     let tried = &all[..count.clamp(1, all.len())];
-    let told = measured(|| work(tried))?;
+    let told = if one.seconds > LONG {
+        one
+    } else if tried.len() == 1 {
+        Told { seconds: once(|| work(tried))?.seconds, ..one }
+    } else {
+        measured(|| work(tried))?
+    };
     let units: usize = tried.iter().map(size).sum();
     Ok(Told { seconds: told.seconds / units.max(1) as f64, ..told })
 }
@@ -368,24 +381,26 @@ fn pieces<T>(
 /// Measures work: the median of some rounds after one that is not counted, or that one alone if it
 /// takes very long.
 fn measured(mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Told> {
-    let mut once = || -> anyhow::Result<f64> {
-        let start = Instant::now();
-        work()?;
-        Ok(start.elapsed().as_secs_f64())
-    };
-    let before = crate::ALLOCATOR.live_bytes();
-    crate::ALLOCATOR.take_most_live_bytes();
-    let first = once()?;
-    let bytes = crate::ALLOCATOR.take_most_live_bytes().saturating_sub(before) as f64;
-    if first > 4.0 * PATIENCE {
-        return Ok(Told { seconds: first, bytes, process: process_bytes() });
+    let first = once(&mut work)?;
+    if first.seconds > LONG {
+        return Ok(first);
     }
-    let mut rounds = vec![once()?];
+    let mut rounds = vec![once(&mut work)?.seconds];
     let began = Instant::now();
     while rounds.len() < ROUNDS && began.elapsed().as_secs_f64() < PATIENCE {
-        rounds.push(once()?);
+        rounds.push(once(&mut work)?.seconds);
     }
     rounds.sort_by(f64::total_cmp);
-    let process = process_bytes();
-    Ok(Told { seconds: rounds[rounds.len() / 2], bytes, process })
+    Ok(Told { seconds: rounds[rounds.len() / 2], process: process_bytes(), ..first })
+}
+
+fn once(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Told> {
+    let before = crate::ALLOCATOR.live_bytes();
+    crate::ALLOCATOR.take_most_live_bytes();
+    let start = Instant::now();
+    work()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let most = crate::ALLOCATOR.take_most_live_bytes();
+    let bytes = most.saturating_sub(before) as f64;
+    Ok(Told { seconds, bytes, process: process_bytes() })
 }
