@@ -131,6 +131,9 @@ fn as_libjpeg_does(bytes: &[u8], colours: ExtendedColorType) -> Option<DynamicIm
         ..DecodeLimits::default()
     };
     let mut decoder = Decoder::new_with_limits(bytes, limits).ok()?;
+    if is_ink != (decoder.header().components.len() == 4) {
+        return None;
+    }
     decoder.set_output_format(format);
     let Image { width, height, data, .. } = decoder.decode_image().ok()?;
     let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
