@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, Image, PixelFormat};
 use mmrag_core::{ImageSource, Packed, Packing};
 
@@ -109,7 +109,9 @@ fn unreadable(error: &image::ImageError) -> String {
 pub(crate) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     let (mut decoder, ..) = open(bytes)?;
     let orientation = orientation_of(&mut decoder);
-    let mut image = match as_libjpeg_does(bytes, decoder.original_color_type()) {
+    // In a damaged file of inks the decoder may miss a plane, and panics.
+    let exact = std::panic::catch_unwind(|| as_libjpeg_does(bytes)).ok().flatten();
+    let mut image = match exact {
         Some(image) => image,
         None => DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?,
     };
@@ -119,22 +121,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
 
 /// The pixels of a JPEG file, to the last bit as libjpeg-turbo makes them and so Pillow; other
 /// decoders round otherwise. Nothing of other files, and of a file that is cut off or damaged.
-fn as_libjpeg_does(bytes: &[u8], colours: ExtendedColorType) -> Option<DynamicImage> {
+fn as_libjpeg_does(bytes: &[u8]) -> Option<DynamicImage> {
     if image::guess_format(bytes).ok()? != ImageFormat::Jpeg {
         return None;
     }
-    let is_ink = colours == ExtendedColorType::Cmyk8;
-    let format = if is_ink { PixelFormat::Cmyk } else { PixelFormat::Rgb };
     let limits = DecodeLimits {
         max_pixels: MAX_DECODED_PIXELS,
         max_scans: MAX_SCANS,
         ..DecodeLimits::default()
     };
     let mut decoder = Decoder::new_with_limits(bytes, limits).ok()?;
-    if is_ink != (decoder.header().components.len() == 4) {
-        return None;
-    }
-    decoder.set_output_format(format);
+    let is_ink = decoder.header().components.len() == 4;
+    decoder.set_output_format(if is_ink { PixelFormat::Cmyk } else { PixelFormat::Rgb });
     let Image { width, height, data, .. } = decoder.decode_image().ok()?;
     let (width, height) = (u32::try_from(width).ok()?, u32::try_from(height).ok()?);
     let data = if is_ink { data.chunks_exact(4).flat_map(rgb_of_ink).collect() } else { data };

@@ -23,8 +23,8 @@ const SHORT: (usize, usize) = (4, 20);
 /// Seconds of trying after which nothing is tried again, once the first round is over.
 const PATIENCE: f64 = 2.0;
 
-/// Seconds of work that is not done again: a first time is hardly slower than the next.
-const LONG: f64 = 4.0 * PATIENCE;
+/// Seconds of work that is not done again: a first time is slower, for memory is new to the process.
+const LONG: f64 = 15.0 * PATIENCE;
 
 /// Times that each piece of work is done if it is quick; the median counts.
 const ROUNDS: usize = 5;
