@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{anyhow, ensure};
 use mmrag_core::{Example, Prompt};
-use mmrag_model::{Shared, Trained};
+use mmrag_model::Shared;
 use mmrag_task::{Case, Stage, StageName};
 use mmrag_train::{
     Estimator, GrpoSettings, LESSON_BATCHES_READY, Lesson, LoraSettings, planned_cases,
@@ -68,21 +68,13 @@ pub(crate) fn group(
     let told = model.tell(&work.map(|work| (work, Prompts::MadeUp(group.prompt))))?;
     let [look, draw, learn, step] = [0, 1, 2, 3].map(|task| told[task]);
     let (tokens, patches) = group.length;
-    let trained = model.trainee.trained();
     let shared = Shared { prompt: tokens, replies: group.replies, new: group.new };
-    let seen = if trained == Trained::Full { 3.0 } else { 0.0 };
-    let flops = model.cost.update_flops(shared, trained, checkpointing)
-        + seen * model.cost.vision_flops(patches);
-    let memory = Memory {
-        process: told.iter().map(|told| told.process).max().unwrap_or(0),
-        features: model.cost.features_bytes(patches),
-        ready: model.cost.pixels_bytes(patches),
-        work: told.iter().map(|told| told.bytes).fold(0.0, f64::max),
-    };
+    let (features, ready) = (model.cost.features_bytes(patches), model.cost.pixels_bytes(patches));
+    let memory = Memory::of(&told, features, ready);
     let mut said = memory.told(&model);
     said["sample_s"] = (look.seconds * group.prompt.images as f64 + draw.seconds).into();
     said["update_s"] = (learn.seconds + step.seconds).into();
-    said["update_flops"] = flops.into();
+    said["update_flops"] = model.update_flops(shared, patches).into();
     Ok(said)
 }
 

@@ -9,7 +9,7 @@ use super::step::Steps;
 use super::trial::Trainee;
 use crate::bench::resident_bytes;
 
-/// The same where the system does not tell it.
+/// What a process has besides its tensors where the system does not tell it.
 const PROCESS_BYTES: u64 = 70_000_000;
 
 /// How much more memory than its tensors a process holds: blocks are rounded up and kept for reuse.
@@ -28,16 +28,23 @@ pub(super) fn process_bytes() -> u64 {
 /// What a run holds at its peak, besides its weights and what is trained of them.
 pub(super) struct Memory {
     /// What the process has besides its tensors.
-    pub(super) process: u64,
+    process: u64,
     /// Features of the pictures that are kept.
-    pub(super) features: usize,
+    features: usize,
     /// Pixels of prompts that are ready.
-    pub(super) ready: usize,
+    ready: usize,
     /// The most that work takes.
-    pub(super) work: f64,
+    work: f64,
 }
 
 impl Memory {
+    /// With the most that any task takes.
+    pub(super) fn of(told: &[Told], features: usize, ready: usize) -> Self {
+        let process = told.iter().map(|told| told.process).max().unwrap_or(0);
+        let work = told.iter().map(|told| told.bytes).fold(0.0, f64::max);
+        Self { process, features, ready, work }
+    }
+
     /// As JSON.
     pub(super) fn told(&self, model: &Model) -> Value {
         let weights = model.cost.weights_bytes();
@@ -120,12 +127,9 @@ impl Outlook<'_> {
         let patches = steps.sample.patches_a_picture() * plan.pictures();
         let kept = seer.model.cost.kept_features_bytes(patches);
         let looks = Looks::of(told[steps.look].seconds, &seer.model.trainee, kept.is_some());
-        let memory = Memory {
-            process: told.iter().map(|told| told.process).max().unwrap_or(0),
-            features: kept.unwrap_or(Cost::MOST_FEATURES_BYTES),
-            ready: seer.model.cost.pixels_bytes(steps.patches_ready()),
-            work: told.iter().map(|told| told.bytes).fold(0.0, f64::max),
-        };
+        let features = kept.unwrap_or(Cost::MOST_FEATURES_BYTES);
+        let ready = seer.model.cost.pixels_bytes(steps.patches_ready());
+        let memory = Memory::of(told, features, ready);
         let mut said = memory.told(&seer.model);
         let (sample_s, update_s) = steps.seconds(told, &looks);
         let steps_s = steps.count as f64 * (sample_s + update_s);

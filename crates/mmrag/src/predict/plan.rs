@@ -113,6 +113,7 @@ pub(super) struct Plan {
     /// some questions stands for others too.
     judging: Option<usize>,
     answering: Option<usize>,
+    /// Pictures so far, and how many others of composed lessons.
     seen: HashSet<ImageSource>,
     unnamed: usize,
 }
@@ -177,27 +178,28 @@ impl Plan {
         stage: &Stage,
         examples: &[Example],
     ) -> anyhow::Result<()> {
-        if examples.is_empty() {
-            return Ok(());
-        }
-        if let Some(task) = self.judging {
-            self.phase(name, 1, examples, (task, candidates(examples)));
-            return Ok(());
-        }
+        let Some(judged) = candidates(examples) else { return Ok(()) };
+        let task = match self.judging {
+            Some(task) => task,
+            None => self.judge(seer, stage, examples)?,
+        };
+        self.judging = Some(task);
+        self.phase(name, 1, examples, (task, judged));
+        Ok(())
+    }
+
+    fn judge(&mut self, seer: &Seer, stage: &Stage, examples: &[Example]) -> anyhow::Result<usize> {
         let together = calibrate::AT_ONCE;
         let taken = evenly(examples, BATCHES * together);
-        let most = verdict_tokens(stage);
         let of_batch = |batch: &[&Example]| {
             let of = |example: &&Example| candidate_prompts(stage, example, !stage.grammar.think);
             batch.iter().flat_map(of).collect()
         };
         let batches = taken.chunks(together).map(of_batch).collect();
+        let most = verdict_tokens(stage);
         let work =
             if stage.grammar.think { seer.writing(stage, examples, most)? } else { Work::Choose };
-        let task = self.add(work, Prompts::Given(batches));
-        self.judging = Some(task);
-        self.phase(name, 1, examples, (task, candidates(examples)));
-        Ok(())
+        Ok(self.add(work, Prompts::Given(batches)))
     }
 
     /// Adds evaluations on dev.
@@ -209,25 +211,21 @@ impl Plan {
         times: usize,
         most: usize,
     ) -> anyhow::Result<()> {
-        if examples.is_empty() || times == 0 {
-            return Ok(());
-        }
         let name = "evaluations";
-        match stage.name {
-            StageName::Rank => self.ranking(name, seer, stage, examples, times, most),
-            StageName::Filter => {
-                let work = if stage.grammar.think {
-                    seer.writing(stage, examples, verdict_tokens(stage))?
-                } else {
-                    Work::Score { replies: seer.verdict(stage)?, tokens_per_pass: None }
-                };
-                let taken = evenly(examples, EVALUATED).into_iter();
-                let batches = taken.map(|example| candidate_prompts(stage, example, false));
-                let task = self.add(work, Prompts::Given(batches.collect()));
-                self.phase(name, times, examples, (task, candidates(examples)));
-                Ok(())
-            }
+        if stage.name == StageName::Rank {
+            return self.ranking(name, seer, stage, examples, times, most);
         }
+        let Some(judged) = candidates(examples).filter(|_| times > 0) else { return Ok(()) };
+        let work = if stage.grammar.think {
+            seer.writing(stage, examples, verdict_tokens(stage))?
+        } else {
+            Work::Score { replies: seer.verdict(stage)?, tokens_per_pass: None }
+        };
+        let taken = evenly(examples, EVALUATED).into_iter();
+        let batches = taken.map(|example| candidate_prompts(stage, example, false));
+        let task = self.add(work, Prompts::Given(batches.collect()));
+        self.phase(name, times, examples, (task, judged));
+        Ok(())
     }
 
     /// Adds that a ranker answers some questions.
@@ -240,23 +238,32 @@ impl Plan {
         times: usize,
         most: usize,
     ) -> anyhow::Result<()> {
-        if examples.is_empty() {
+        if examples.is_empty() || times == 0 {
             return Ok(());
         }
-        if let Some(task) = self.answering {
-            self.phase(name, times, examples, (task, examples.len()));
-            return Ok(());
-        }
+        let task = match self.answering {
+            Some(task) => task,
+            None => self.answer(seer, stage, examples, most)?,
+        };
+        self.answering = Some(task);
+        self.phase(name, times, examples, (task, examples.len()));
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        seer: &Seer,
+        stage: &Stage,
+        examples: &[Example],
+        most: usize,
+    ) -> anyhow::Result<usize> {
         let sample = Sample::read(&seer.reader, examples.len(), |index| {
             let example = &examples[index];
             Ok(stage.prompt(&Case::listwise(&example.question, &example.candidates, 0)))
         })?;
         let batch = sample.typical(dev::AT_ONCE.min(examples.len()));
         let work = seer.writing(stage, examples, most)?;
-        let task = self.add(work, Prompts::Given(vec![batch]));
-        self.answering = Some(task);
-        self.phase(name, times, examples, (task, examples.len()));
-        Ok(())
+        Ok(self.add(work, Prompts::Given(vec![batch])))
     }
 
     fn phase(
@@ -314,14 +321,18 @@ pub(super) fn longest_list(stage: &Stage, examples: &[Example]) -> Vec<Prompt> {
 
 /// Documents of a question on average.
 pub(super) fn mean_candidates(examples: &[Example]) -> f64 {
-    candidates(examples) as f64 / examples.len().max(1) as f64
+    candidates(examples).unwrap_or(0) as f64 / examples.len().max(1) as f64
 }
 
-fn candidates(examples: &[Example]) -> usize {
-    examples.iter().map(|example| example.candidates.len()).sum()
+/// How many documents the questions have; nothing if there is none.
+fn candidates(examples: &[Example]) -> Option<usize> {
+    let all: usize = examples.iter().map(|example| example.candidates.len()).sum();
+    Some(all).filter(|&all| all > 0)
 }
 
-/// So many of the examples, from the first to the last.
+/// So many of the examples that have documents, from the first to the last.
 fn evenly(examples: &[Example], count: usize) -> Vec<&Example> {
-    examples.iter().step_by(examples.len().div_ceil(count.max(1)).max(1)).collect()
+    let all: Vec<&Example> = examples.iter().filter(|e| !e.candidates.is_empty()).collect();
+    let each = all.len().div_ceil(count.max(1)).max(1);
+    all.into_iter().step_by(each).collect()
 }

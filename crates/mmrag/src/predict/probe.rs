@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use mmrag_model::{Cost, Depth, Placement, Policy, Precision};
+use mmrag_model::{Cost, Depth, Placement, Policy, Precision, Shared, Trained};
 
 use super::trial::{Prompts, Trainee, Trial, Work};
 use crate::host::host;
+use crate::progress::Meter;
 
 /// Bytes of weights that no cache holds.
 const UNCACHED_BYTES: usize = 256 << 20;
@@ -58,6 +59,15 @@ impl Model {
         Ok(Self { folder: folder.to_path_buf(), precision, cost, trainee })
     }
 
+    /// Floating-point operations of the update of one group with so many patches of pictures.
+    pub(super) fn update_flops(&self, shared: Shared, patches: usize) -> f64 {
+        let trained = self.trainee.trained();
+        // Of the whole model the tower learns too: a forward pass, and twice that backward.
+        let seen = if trained == Trained::Full { 3.0 } else { 0.0 };
+        self.cost.update_flops(shared, trained, self.trainee.checkpointing)
+            + seen * self.cost.vision_flops(patches)
+    }
+
     /// What each task takes.
     ///
     /// # Errors
@@ -104,10 +114,13 @@ impl Model {
             .map(Policy::never_ending)
             .with_context(|| format!("failed to try layers of {}", self.folder.display()))?;
         let trial = Trial::new(&policy, &self.cost, &self.trainee)?;
-        let told = |(work, prompts): &(Work, Prompts)| {
-            is_asked(*work).then(|| trial.run(*work, prompts)).transpose()
+        let meter = Meter::new("dry run", tasks.len());
+        let told = |(nth, (work, prompts)): (usize, &(Work, Prompts))| {
+            let told = is_asked(*work).then(|| trial.run(*work, prompts)).transpose();
+            meter.at(nth + 1, "");
+            told
         };
-        tasks.iter().map(told).collect()
+        tasks.iter().enumerate().map(told).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The steps of a training: what one of them asks of the model.
 
 use mmrag_core::Prompt;
-use mmrag_model::{Shared, Trained};
+use mmrag_model::Shared;
 use mmrag_train::GrpoSettings;
 
 use super::outlook::Looks;
@@ -166,13 +166,9 @@ impl<'a> Steps<'a> {
     /// Floating-point operations of the updates of a step.
     pub(super) fn flops(&self, seer: &Seer) -> f64 {
         let Learning { replies, prompts, .. } = self.learning;
-        let (trained, checkpointing) =
-            (seer.model.trainee.trained(), seer.model.trainee.checkpointing);
         let shared =
             Shared { prompt: self.sample.tokens(), replies: replies.count, new: replies.tokens };
-        let update = seer.model.cost.update_flops(shared, trained, checkpointing);
-        let seen = if trained == Trained::Full { 3.0 } else { 0.0 };
-        let looks = seen * seer.model.cost.vision_flops(self.sample.patches());
-        (self.iterations * prompts) as f64 * (update + looks)
+        let update = seer.model.update_flops(shared, self.sample.patches());
+        (self.iterations * prompts) as f64 * update
     }
 }
