@@ -3,6 +3,7 @@
 //! A general matrix product first packs both factors. For a handful of rows that costs more than
 //! the product: here each row of the weight is read once, where it lies.
 
+use std::array;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
@@ -19,20 +20,23 @@ const MOST_ROWS: usize = 32;
 const FEWEST_COLUMNS: usize = 64;
 
 /// With more multiplications than this, several threads pay.
-const MOST_WORK: usize = 16 << 20;
+const MOST_WORK: usize = 1 << 18;
 
 /// Multiplications that a thread takes at a time.
-const WORK_AT_ONCE: usize = 1 << 20;
+const WORK_AT_ONCE: usize = 1 << 17;
 
-/// Rows of a 16-bit weight that are widened at a time.
-const WIDENED: usize = 16;
+/// Columns that a thread takes at least, a multiple of those that are worked on together.
+const COLUMNS_AT_ONCE: usize = 24;
+
+/// Bytes that the memory gives at a time.
+const LINE: usize = 64;
 
 /// Rows of the input that are worked on together.
 const TILE: usize = 4;
 
 /// Rows of the weight that are worked on together with them, with sixteen vector registers: their
 /// sums must stay in the registers.
-const FEW: usize = 2;
+const FEW: usize = 3;
 
 /// The same with the thirty-two registers of the machines whose vectors hold sixteen values.
 const MANY: usize = 4;
@@ -88,9 +92,9 @@ pub(crate) fn multiply(
     out: Output,
     threads: Threads,
 ) {
+    let w = Factor::Plain(b);
     in_parts(a.rows * a.columns, b.columns, threads, |columns| {
-        let first = columns.start;
-        arch().dispatch(Product { alpha, a, b: b.columns(columns), out, first });
+        arch().dispatch(Product { alpha, x: a, w, columns, out });
     });
 }
 
@@ -102,14 +106,7 @@ pub(crate) fn multiply_stored(alpha: f32, x: Matrix<'_>, w: Weight<'_>, add: boo
     // mutably.
     let out = unsafe { Output::new(y.as_mut_ptr(), w.n, add) };
     in_parts(x.rows * x.columns, w.n, Threads::All, |columns| {
-        let mut scratch = vec![0f32; WIDENED * w.d];
-        for first in columns.clone().step_by(WIDENED) {
-            let rows = first..(first + WIDENED).min(columns.end);
-            let widened = &mut scratch[..rows.len() * w.d];
-            w.rows(rows.clone()).widen(widened);
-            let b = Matrix::new(widened, rows.len(), w.d).t();
-            arch().dispatch(Product { alpha, a: x, b, out, first });
-        }
+        arch().dispatch(Product { alpha, x, w: Factor::Stored(w), columns, out });
     });
 }
 
@@ -125,19 +122,73 @@ fn in_parts(
     if is_little || threads == Threads::One || rayon::current_num_threads() == 1 {
         return each(0..columns);
     }
-    let step = (WORK_AT_ONCE / work_per_column.max(1)).next_multiple_of(WIDENED).max(WIDENED);
+    let step = WORK_AT_ONCE / work_per_column.max(1);
+    let step = step.next_multiple_of(COLUMNS_AT_ONCE).max(COLUMNS_AT_ONCE);
     (0..columns.div_ceil(step)).into_par_iter().for_each(|part| {
         each(part * step..(part * step + step).min(columns));
     });
 }
 
+/// What the input is multiplied with.
+#[derive(Clone, Copy)]
+enum Factor<'a> {
+    /// A matrix, the values of each of whose columns follow one another.
+    Plain(Matrix<'a>),
+    /// The rows of a weight of 16-bit numbers, widened a few at a time.
+    Stored(Weight<'a>),
+}
+
+impl Factor<'_> {
+    /// Where some columns lie.
+    fn place(&self, column: usize) -> Place {
+        match *self {
+            Self::Plain(b) => {
+                let first = b.values.as_ptr().wrapping_add(column * b.column_stride);
+                let size = size_of::<f32>();
+                Place { first: first.cast(), apart: b.column_stride * size, bytes: b.rows * size }
+            }
+            Self::Stored(w) => {
+                let bytes = w.d * size_of::<u16>();
+                Place { first: w.first().wrapping_add(column * bytes), apart: bytes, bytes }
+            }
+        }
+    }
+}
+
+/// Where columns lie: `bytes` of each, `apart` bytes from one to the next.
+#[derive(Clone, Copy)]
+struct Place {
+    first: *const u8,
+    apart: usize,
+    bytes: usize,
+}
+
+impl Place {
+    /// Has the memory fetch a line of each of `C` columns, where the machine can be asked to: what
+    /// is computed meanwhile hides how long that takes. A place beyond the last column does no harm.
+    #[inline(always)]
+    fn fetch<const C: usize>(&self, line: usize) {
+        for column in 0..C {
+            let place = self.first.wrapping_add(column * self.apart + line * LINE);
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a hint, which reads nothing, of any address.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(place.cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = place;
+        }
+    }
+}
+
 struct Product<'a> {
     alpha: f32,
-    a: Matrix<'a>,
-    b: Matrix<'a>,
+    x: Matrix<'a>,
+    w: Factor<'a>,
+    /// The columns that are computed.
+    columns: Range<usize>,
     out: Output,
-    /// Where the first column of `b` goes.
-    first: usize,
 }
 
 impl WithSimd for Product<'_> {
@@ -156,61 +207,108 @@ impl WithSimd for Product<'_> {
 impl Product<'_> {
     #[inline(always)]
     fn columns<S: Simd, const C: usize>(&self, simd: S) {
-        let columns = self.b.columns;
-        let whole = columns / C * C;
-        for column in (0..whole).step_by(C) {
-            self.rows::<S, C>(simd, column);
+        let mut widened = match self.w {
+            Factor::Plain(_) => Vec::new(),
+            Factor::Stored(w) => vec![0f32; C * w.d],
+        };
+        let whole = self.columns.start + self.columns.len() / C * C;
+        for column in (self.columns.start..whole).step_by(C) {
+            self.some::<S, C>(simd, column, &mut widened);
         }
-        for column in whole..columns {
-            self.rows::<S, 1>(simd, column);
+        for column in whole..self.columns.end {
+            self.some::<S, 1>(simd, column, &mut widened);
         }
     }
 
-    /// All rows of `C` columns.
+    /// `C` columns.
     #[inline(always)]
-    fn rows<S: Simd, const C: usize>(&self, simd: S, column: usize) {
-        let rows = self.a.rows;
+    fn some<S: Simd, const C: usize>(&self, simd: S, column: usize, widened: &mut [f32]) {
+        let next = self.w.place(column + C);
+        match self.w {
+            Factor::Plain(b) => {
+                let values = |j| &b.values[(column + j) * b.column_stride..][..b.rows];
+                self.rows::<S, C>(simd, column, array::from_fn(values), next);
+            }
+            Factor::Stored(w) => {
+                w.rows(column..column + C).widen(&mut widened[..C * w.d]);
+                let values = |j| &widened[j * w.d..][..w.d];
+                self.rows::<S, C>(simd, column, array::from_fn(values), next);
+            }
+        }
+    }
+
+    /// All rows of `C` columns, while what is worked on `next` is fetched.
+    #[inline(always)]
+    fn rows<S: Simd, const C: usize>(
+        &self,
+        simd: S,
+        column: usize,
+        values: [&[f32]; C],
+        next: Place,
+    ) {
+        let rows = self.x.rows;
         let whole = rows / TILE * TILE;
-        for row in (0..whole).step_by(TILE) {
-            self.tile::<S, TILE, C>(simd, row, column);
+        let tiles = whole / TILE + rows % TILE;
+        let lines = next.bytes.div_ceil(LINE).div_ceil(tiles).max(1);
+        for tile in 0..whole / TILE {
+            let fetched = Fetched { next, first: tile * lines, lines };
+            self.tile::<S, TILE, C>(simd, (tile * TILE, column), values, fetched);
         }
         for row in whole..rows {
-            self.tile::<S, 1, C>(simd, row, column);
+            let fetched = Fetched { next, first: (whole / TILE + row - whole) * lines, lines };
+            self.tile::<S, 1, C>(simd, (row, column), values, fetched);
         }
     }
 
     /// The dot products of `R` rows with `C` columns. Every value is summed in the same order
     /// whatever the tile's size, so that a row's result does not depend on its neighbours.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const C: usize>(&self, simd: S, row: usize, column: usize) {
-        let (mut x, mut x_rest): ([&[S::f32s]; R], [&[f32]; R]) = ([&[]; R], [&[]; R]);
-        let (mut w, mut w_rest): ([&[S::f32s]; C], [&[f32]; C]) = ([&[]; C], [&[]; C]);
-        for i in 0..R {
-            let values = &self.a.values[(row + i) * self.a.row_stride..][..self.a.columns];
-            (x[i], x_rest[i]) = S::as_simd_f32s(values);
-        }
-        for j in 0..C {
-            let values = &self.b.values[(column + j) * self.b.column_stride..][..self.b.rows];
-            (w[j], w_rest[j]) = S::as_simd_f32s(values);
-        }
+    fn tile<S: Simd, const R: usize, const C: usize>(
+        &self,
+        simd: S,
+        (row, column): (usize, usize),
+        values: [&[f32]; C],
+        fetched: Fetched,
+    ) {
+        let of_row = |i| &self.x.values[(row + i) * self.x.row_stride..][..self.x.columns];
+        let x: [_; R] = array::from_fn(|i| S::as_simd_f32s(of_row(i)));
+        let w: [_; C] = array::from_fn(|j| S::as_simd_f32s(values[j]));
+        let blocks = x[0].0.len();
+        assert!(w[0].0.len() == blocks, "inner dimensions differ");
         let mut sums = [[simd.splat_f32s(0.0); C]; R];
-        for block in 0..x[0].len() {
-            for i in 0..R {
-                for j in 0..C {
-                    sums[i][j] = simd.mul_add_f32s(x[i][block], w[j][block], sums[i][j]);
+        let step = blocks.div_ceil(fetched.lines).max(1);
+        for (line, from) in (0..blocks).step_by(step).enumerate() {
+            fetched.next.fetch::<C>(fetched.first + line);
+            for block in from..(from + step).min(blocks) {
+                for i in 0..R {
+                    for j in 0..C {
+                        // SAFETY: all rows of `x` are of one length, and all columns: by the
+                        // assertion that has `blocks` blocks.
+                        let (x, w) =
+                            unsafe { (x[i].0.get_unchecked(block), w[j].0.get_unchecked(block)) };
+                        sums[i][j] = simd.mul_add_f32s(*x, *w, sums[i][j]);
+                    }
                 }
             }
         }
         for i in 0..R {
             for j in 0..C {
                 let mut sum = simd.reduce_sum_f32s(sums[i][j]);
-                for k in 0..x_rest[i].len() {
-                    sum += x_rest[i][k] * w_rest[j][k];
+                for k in 0..x[i].1.len() {
+                    sum += x[i].1[k] * w[j].1[k];
                 }
-                self.out.put(row + i, self.first + column + j, self.alpha * sum);
+                self.out.put(row + i, column + j, self.alpha * sum);
             }
         }
     }
+}
+
+/// The lines that are fetched while a tile is computed.
+#[derive(Clone, Copy)]
+struct Fetched {
+    next: Place,
+    first: usize,
+    lines: usize,
 }
 
 #[cfg(test)]

@@ -59,6 +59,15 @@ impl<'a> Weight<'a> {
         Self { values, n: rows.len(), d: self.d }
     }
 
+    /// Where its first value lies.
+    pub(crate) fn first(self) -> *const u8 {
+        match self.values {
+            Stored::F32(values) => values.as_ptr().cast(),
+            Stored::Bf16(values) => values.as_ptr().cast(),
+            Stored::F16(values) => values.as_ptr().cast(),
+        }
+    }
+
     /// Writes its values, row by row.
     pub(crate) fn widen(self, out: &mut [f32]) {
         match self.values {

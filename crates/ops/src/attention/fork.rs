@@ -35,8 +35,8 @@ pub(super) fn runs(work: &[Block]) -> Vec<Range<usize>> {
     runs
 }
 
-/// Attention of one head for the queries of a run of several blocks; `rows` are the run's rows of
-/// the output.
+/// Attention of one head for the queries of a run of several blocks; `rows` are the head's
+/// output, one row for each query.
 pub(super) fn attend(
     [q, k, v]: [&[f32]; 3],
     sizes: Sizes,
@@ -75,18 +75,16 @@ pub(super) fn attend(
             softmax(scores);
         }
     });
-    let out_stride = sizes.heads * sizes.width;
     let mut column = 0;
     for (index, range) in shared.iter().enumerate() {
         let p = Matrix::strided(&scores[column..], run.len(), range.len(), stride);
-        let out = &mut rows[head * sizes.width..];
-        product(out, out_stride, index > 0, 1.0, (p, cached(v, range)), Threads::One);
+        product(rows, sizes.width, index > 0, 1.0, (p, cached(v, range)), Threads::One);
         column += range.len();
     }
     vectorised!({
         for (row, block) in run.iter().enumerate() {
             let p = &scores[row * stride..][first_own..block.visible(0)];
-            let out = &mut rows[row * out_stride + head * sizes.width..][..sizes.width];
+            let out = &mut rows[row * sizes.width..][..sizes.width];
             add_values(v, sizes, head, &block.keys[shared.len()..], p, out);
         }
     });

@@ -16,6 +16,9 @@ pub(super) const BLOCK: usize = 64;
 /// Below this many queries, loops over rows beat packing for a matrix product.
 const FEW: usize = 4;
 
+/// Multiplications that a thread takes at a time.
+const WORK_AT_ONCE: usize = 1 << 17;
+
 /// Some queries of a span with the keys that at least one of them sees.
 pub(super) struct Block {
     /// Rows of the queries.
@@ -80,29 +83,41 @@ pub(super) fn forward(
     let mut out = vec![0f32; sizes.queries * sizes.heads * sizes.width];
     let shared = SharedMut::new(&mut out);
     let work: Vec<Block> = plan.spans().iter().flat_map(blocks).collect();
-    fork::runs(&work).par_iter().for_each_init(Vec::new, |scores, run| {
-        let run = &work[run.clone()];
+    let runs = fork::runs(&work);
+    let tasks = runs.len() * sizes.heads;
+    let tasks_at_once = tasks_at_once(&work, sizes, tasks);
+    let tasks = (0..tasks).into_par_iter().with_min_len(tasks_at_once);
+    tasks.for_each_init(<(Vec<f32>, Vec<f32>)>::default, |(scores, rows), task| {
+        let (run, head) = (&work[runs[task / sizes.heads].clone()], task % sizes.heads);
         let queries = run[0].queries.start..run[run.len() - 1].queries.end;
-        for head in 0..sizes.heads {
-            // SAFETY: spans share no query (checked by the plan), so runs write rows of their own,
-            // and this thread is the only one at this run.
-            let rows = unsafe {
-                let stride = sizes.heads * sizes.width;
-                shared.range(queries.start * stride, queries.len() * stride)
-            };
-            match run {
-                [block] if block.queries.len() < FEW => {
-                    few_queries([q, k, v], sizes, block, (head, scale), scores, rows);
-                }
-                [block] => {
-                    let columns = probabilities([q, k], sizes, block, (head, scale), scores);
-                    weighted_values(v, sizes, block, head, (scores, columns), rows);
-                }
-                run => fork::attend([q, k, v], sizes, run, (head, scale), scores, rows),
+        rows.resize(queries.len() * sizes.width, 0.0);
+        match run {
+            [block] if block.queries.len() < FEW => {
+                few_queries([q, k, v], sizes, block, (head, scale), scores, rows);
             }
+            [block] => {
+                let columns = probabilities([q, k], sizes, block, (head, scale), scores);
+                weighted_values(v, sizes, block, head, (scores, columns), rows);
+            }
+            run => fork::attend([q, k, v], sizes, run, (head, scale), scores, rows),
+        }
+        for (query, row) in queries.zip(rows.chunks_exact(sizes.width)) {
+            // SAFETY: spans share no query (checked by the plan), so these places belong to this
+            // task alone.
+            let place =
+                unsafe { shared.range((query * sizes.heads + head) * sizes.width, sizes.width) };
+            place.copy_from_slice(row);
         }
     });
     out
+}
+
+/// Heads of runs that a thread takes at least: with fewer multiplications than these have, handing
+/// work over takes longer than the work.
+fn tasks_at_once(work: &[Block], sizes: Sizes, tasks: usize) -> usize {
+    let scores: usize = work.iter().map(|block| block.queries.len() * block.columns()).sum();
+    let a_task = (2 * scores * sizes.width * sizes.heads).div_ceil(tasks.max(1)).max(1);
+    WORK_AT_ONCE.div_ceil(a_task)
 }
 
 /// Writes the block's probabilities `[queries, columns]` into `p`; returns the columns.
@@ -132,7 +147,7 @@ pub(super) fn probabilities(
     columns
 }
 
-/// `rows = p v` for one head.
+/// `rows = p v`, for one head.
 fn weighted_values(
     v: &[f32],
     sizes: Sizes,
@@ -145,8 +160,7 @@ fn weighted_values(
     for (index, range) in block.keys.iter().enumerate() {
         let p = Matrix::strided(&p[column..], block.queries.len(), range.len(), columns);
         let v = head_rows(v, range, sizes.key_head(head), (sizes.key_heads, sizes.width));
-        let out = &mut rows[head * sizes.width..];
-        product(out, sizes.heads * sizes.width, index > 0, 1.0, (p, v), Threads::One);
+        product(rows, sizes.width, index > 0, 1.0, (p, v), Threads::One);
         column += range.len();
     }
 }
@@ -166,7 +180,7 @@ fn few_queries(
             scores.resize(block.visible(row), 0.0);
             own_scores([q, k], sizes, (head, scale), query, &block.keys, scores);
             softmax(scores);
-            let out = &mut rows[(row * sizes.heads + head) * width..][..width];
+            let out = &mut rows[row * width..][..width];
             out.fill(0.0);
             add_values(v, sizes, head, &block.keys, scores, out);
         }
