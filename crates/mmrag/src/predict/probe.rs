@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use mmrag_model::{Cost, Depth, Placement, Policy, Precision, Shared, Trained};
 
+use super::outlook::process_bytes;
 use super::trial::{Prompts, Trainee, Trial, Work};
 use crate::host::host;
 use crate::progress::Meter;
@@ -32,6 +33,13 @@ impl Told {
         self.bytes += times * (more.bytes - few.bytes).max(0.0);
         self.process = self.process.max(more.process);
     }
+}
+
+/// What a depth's tasks took.
+struct Tried {
+    told: Vec<Option<Told>>,
+    /// Bytes that the process had besides its tensors before them.
+    process: u64,
 }
 
 /// A model and what is trained of it, before it is loaded.
@@ -77,10 +85,12 @@ impl Model {
     pub(super) fn tell(&self, tasks: &[(Work, Prompts)]) -> anyhow::Result<Vec<Told>> {
         let [few, more] = depths(&self.cost);
         let all = self.cost.depth();
-        let first = self.tried(few, tasks, |_| true)?;
+        let first = self.tried(few, tasks, None, |_| true)?;
+        let process = first.process;
+        let first = first.told;
         let mut whole: Vec<Told> = first.iter().copied().flatten().collect();
         let mut deepen = |depth: Depth, times: f64, grows: &dyn Fn(Work) -> bool| {
-            let deeper = self.tried(depth, tasks, grows)?;
+            let deeper = self.tried(depth, tasks, Some(process), grows)?.told;
             for ((whole, few), more) in whole.iter_mut().zip(&first).zip(deeper) {
                 if let (Some(few), Some(more)) = (few, more) {
                     whole.add_beyond(*few, more, times);
@@ -103,24 +113,30 @@ impl Model {
         Ok(whole)
     }
 
-    /// What each of some tasks takes at a depth.
+    /// What each of some tasks takes at a depth. `before` is what the process had besides its tensors
+    /// when a model was tried first: what it has beyond that at the beginning is left from that.
     fn tried(
         &self,
         depth: Depth,
         tasks: &[(Work, Prompts)],
+        before: Option<u64>,
         is_asked: impl Fn(Work) -> bool,
-    ) -> anyhow::Result<Vec<Option<Told>>> {
+    ) -> anyhow::Result<Tried> {
         let policy = Policy::shaped(&self.folder, depth, &Placement::cpu(self.precision))
             .map(Policy::never_ending)
             .with_context(|| format!("failed to try layers of {}", self.folder.display()))?;
         let trial = Trial::new(&policy, &self.cost, &self.trainee)?;
+        let process = process_bytes();
+        let left = process.saturating_sub(before.unwrap_or(process));
         let meter = Meter::new("dry run", tasks.len());
         let told = |(nth, (work, prompts)): (usize, &(Work, Prompts))| {
             let told = is_asked(*work).then(|| trial.run(*work, prompts)).transpose();
             meter.at(nth + 1, "");
-            told
+            let without = |told: Told| Told { process: told.process.saturating_sub(left), ..told };
+            told.map(|told| told.map(without))
         };
-        tasks.iter().enumerate().map(told).collect()
+        let told = tasks.iter().enumerate().map(told).collect::<anyhow::Result<_>>()?;
+        Ok(Tried { told, process })
     }
 }
 

@@ -300,8 +300,9 @@ impl<'a> Trial<'a> {
             optimizer.step(&gradients, 1e-12, Some(1.0)).context("failed to step")?;
             Ok(self.policy.device().synchronize()?)
         })?;
-        // The optimizer's state is counted with what is trained.
-        Ok(Told { bytes: 0.0, ..told })
+        // The optimizer's state is counted with what is trained, and what learning leaves behind is
+        // with learning.
+        Ok(Told { bytes: 0.0, process: 0, ..told })
     }
 
     fn gradients(&self, pass: &[Group]) -> anyhow::Result<GradStore> {
