@@ -248,7 +248,7 @@ impl Product<'_> {
     ) {
         let rows = self.x.rows;
         let whole = rows / TILE * TILE;
-        let tiles = whole / TILE + rows % TILE;
+        let tiles = (whole / TILE + rows % TILE).max(1);
         let lines = next.bytes.div_ceil(LINE).div_ceil(tiles).max(1);
         for tile in 0..whole / TILE {
             let fetched = Fetched { next, first: tile * lines, lines };
@@ -320,7 +320,7 @@ mod tests {
         let values = |n: usize| -> Vec<f32> {
             (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 31.0).collect()
         };
-        for (m, k, n) in [(1, 64, 1), (3, 70, 6), (4, 192, 4), (9, 133, 13), (32, 64, 7)] {
+        for (m, k, n) in [(0, 64, 3), (1, 64, 1), (3, 70, 6), (4, 192, 4), (9, 133, 13), (32, 64, 7)] {
             let (a, b) = (values(m * k), values(n * k));
             let product = |rows: Range<usize>| {
                 let len = rows.len();
