@@ -33,6 +33,32 @@ pub(crate) fn arch() -> pulp::Arch {
     *ARCH.get_or_init(pulp::Arch::new)
 }
 
+/// Bytes that the memory gives at a time.
+pub(crate) const LINE: usize = 64;
+
+/// Has the memory fetch the line of a place, where the machine can be asked to, so that it is there
+/// when it is read: what is computed meanwhile hides how long that takes. Any place may be named.
+#[inline(always)]
+pub(crate) fn fetch(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing, of any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// [`fetch`] for each line of a row that begins so many values behind the first of some.
+#[inline(always)]
+pub(crate) fn fetch_row(values: &[f32], start: usize, width: usize) {
+    let row = values.as_ptr().wrapping_add(start).cast::<u8>();
+    for line in 0..(width * size_of::<f32>()).div_ceil(LINE) {
+        fetch(row.wrapping_add(line * LINE));
+    }
+}
+
 /// `e^x`, to within about one unit in the last place; `e^-87` below -87.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {

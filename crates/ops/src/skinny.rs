@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::gemm::{Matrix, Threads, count_flops};
-use crate::simd::arch;
+use crate::simd::{LINE, arch, fetch};
 use crate::weight::Weight;
 
 /// With more rows than this, packing pays.
@@ -27,9 +27,6 @@ const WORK_AT_ONCE: usize = 1 << 17;
 
 /// Columns that a thread takes at least, a multiple of those that are worked on together.
 const COLUMNS_AT_ONCE: usize = 24;
-
-/// Bytes that the memory gives at a time.
-const LINE: usize = 64;
 
 /// Rows of the input that are worked on together.
 const TILE: usize = 4;
@@ -164,20 +161,11 @@ struct Place {
 }
 
 impl Place {
-    /// Has the memory fetch a line of each of `C` columns, where the machine can be asked to: what
-    /// is computed meanwhile hides how long that takes. A place beyond the last column does no harm.
+    /// Fetches a line of each of `C` columns. A place beyond the last column does no harm.
     #[inline(always)]
     fn fetch<const C: usize>(&self, line: usize) {
         for column in 0..C {
-            let place = self.first.wrapping_add(column * self.apart + line * LINE);
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a hint, which reads nothing, of any address.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(place.cast());
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = place;
+            fetch(self.first.wrapping_add(column * self.apart + line * LINE));
         }
     }
 }
@@ -320,7 +308,9 @@ mod tests {
         let values = |n: usize| -> Vec<f32> {
             (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 31.0).collect()
         };
-        for (m, k, n) in [(0, 64, 3), (1, 64, 1), (3, 70, 6), (4, 192, 4), (9, 133, 13), (32, 64, 7)] {
+        for (m, k, n) in
+            [(0, 64, 3), (1, 64, 1), (3, 70, 6), (4, 192, 4), (9, 133, 13), (32, 64, 7)]
+        {
             let (a, b) = (values(m * k), values(n * k));
             let product = |rows: Range<usize>| {
                 let len = rows.len();

@@ -18,7 +18,7 @@ use crate::bench::{PromptSize, sampling};
 
 /// Tokens of the short replies that stand for long ones: what the second adds over the first, each
 /// further token takes.
-const SHORT: (usize, usize) = (4, 20);
+const SHORT: (usize, usize) = (4, 64);
 
 /// Seconds of trying after which nothing is tried again, once the first round is over.
 const PATIENCE: f64 = 2.0;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::plan::{AttentionPlan, Own, QuerySpan};
 use super::{Sizes, fork};
 use crate::gemm::{Matrix, Threads, product};
-use crate::simd::{add_scaled, dot, softmax, vectorised};
+use crate::simd::{add_scaled, dot, fetch_row, softmax, vectorised};
 use crate::slices::SharedMut;
 
 /// Queries that are worked on together.
@@ -15,6 +15,9 @@ pub(super) const BLOCK: usize = 64;
 
 /// Below this many queries, loops over rows beat packing for a matrix product.
 const FEW: usize = 4;
+
+/// Keys that are fetched before they are read: those of a head do not lie side by side.
+const AHEAD: usize = 8;
 
 /// Multiplications that a thread takes at a time.
 const WORK_AT_ONCE: usize = 1 << 17;
@@ -204,6 +207,7 @@ pub(super) fn own_scores(
         let len = range.len().min(scores.len() - at);
         let mut start = range.start * stride + sizes.key_head(head) * width;
         for score in &mut scores[at..at + len] {
+            fetch_row(k, start + AHEAD * stride, width);
             *score = dot(q, &k[start..start + width]) * scale;
             start += stride;
         }
@@ -227,6 +231,7 @@ pub(super) fn add_values(
         let len = range.len().min(weights.len() - at);
         let mut start = range.start * stride + sizes.key_head(head) * width;
         for weight in &weights[at..at + len] {
+            fetch_row(v, start + AHEAD * stride, width);
             add_scaled(out, *weight, &v[start..start + width]);
             start += stride;
         }
