@@ -301,7 +301,11 @@ struct Fetched {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{CpuStorage, Layout};
+    use half::bf16;
+
     use super::*;
+    use crate::gemm::new_product;
 
     #[test]
     fn every_shape_is_the_sum_of_products_and_rows_do_not_depend_on_each_other() {
@@ -335,5 +339,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sixteen_bits_and_threads_change_nothing() {
+        // So large that threads share it, with columns left over.
+        let (m, k, n) = (9, 200, 301);
+        assert!(m * k * n > MOST_WORK);
+        let of = |i: usize| bf16::from_f32(((i * 37 % 101) as f32 - 50.0) / 31.0);
+        let a: Vec<f32> = (0..m * k).map(|i| of(i + 5).to_f32()).collect();
+        let stored: Vec<bf16> = (0..n * k).map(of).collect();
+        let widened: Vec<f32> = stored.iter().map(|value| value.to_f32()).collect();
+        let (storage, layout) = (CpuStorage::BF16(stored), Layout::contiguous((n, k)));
+        let (x, w) = (Matrix::new(&a, m, k), Weight::input(&storage, &layout).unwrap());
+        let plain = |threads| new_product(1.0, (x, Matrix::new(&widened, n, k).t()), threads);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let mut narrow = vec![f32::NAN; m * n];
+        pool.install(|| multiply_stored(1.0, x, w, false, &mut narrow));
+        assert_eq!(plain(Threads::One), narrow);
+        assert_eq!(pool.install(|| plain(Threads::All)), narrow);
     }
 }

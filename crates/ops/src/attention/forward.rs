@@ -238,3 +238,35 @@ pub(super) fn add_values(
         at += len;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_change_nothing() {
+        let (prompt, replies) = (600, 8);
+        let mut spans = vec![QuerySpan { queries: 0..70, seen: vec![], own: Own::Causal(0) }];
+        spans.extend((0..replies).map(|reply| QuerySpan {
+            queries: 70 + reply..71 + reply,
+            seen: vec![0..prompt / 2, prompt / 2..prompt],
+            own: Own::Causal(prompt + reply),
+        }));
+        let plan = AttentionPlan::new(spans).unwrap();
+        let (queries, keys) = (plan.queries(), plan.keys());
+        let sizes = Sizes { queries, keys, heads: 6, key_heads: 3, width: 64 };
+        let values = |n: usize, by: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * by % 101) as f32 - 50.0) / 31.0).collect()
+        };
+        let q = values(queries * 6 * 64, 37);
+        let (k, v) = (values(keys * 3 * 64, 41), values(keys * 3 * 64, 43));
+        let work: Vec<Block> = plan.spans().iter().flat_map(blocks).collect();
+        let tasks = fork::runs(&work).len() * sizes.heads;
+        assert!(tasks >= 2 * tasks_at_once(&work, sizes, tasks), "too little to be shared out");
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| forward([&q, &k, &v], sizes, &plan, 0.125))
+        };
+        assert_eq!(with(1), with(3));
+    }
+}
